@@ -1,0 +1,4 @@
+"""Kernel matrices: from a network and inputs to a matrix."""
+
+from widthwise.kernels.matrix import KernelMatrices as KernelMatrices
+from widthwise.kernels.matrix import kernel_matrix as kernel_matrix

@@ -1,0 +1,118 @@
+"""Kernel matrices of infinitely wide networks, tile by tile, the symmetric half only."""
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Num
+
+from widthwise.network.build import tangents
+from widthwise.network.layer import AbstractLayer
+from widthwise.network.moments import Moments
+from widthwise.scaling import NTK, AbstractScaling
+from widthwise.solve.precision import float64
+
+TILE = 1024
+
+
+class KernelMatrices(NamedTuple):
+    """nngp: covariance of the outputs at initialisation. ntk: tangent kernel."""
+
+    nngp: Float[np.ndarray, "n m"]
+    ntk: Float[np.ndarray, "n m"]
+
+
+def kernel_matrix(
+    network: AbstractLayer,
+    x1: Num[np.ndarray, "n d"],
+    x2: Num[np.ndarray, "m d"] | None = None,
+    *,
+    scaling: AbstractScaling | None = None,
+    width: float = math.inf,
+) -> KernelMatrices:
+    """The NNGP and tangent kernels of a network, in float64.
+
+    >>> net = Dense() >> Relu() >> Readout()
+    >>> kernel_matrix(net, np.eye(3)).ntk.shape
+    (3, 3)
+
+    Args:
+        network: layers; a network that does not end in `Readout()` gives its last features'.
+        x1, x2: rows of inputs; without x2, x1 against itself.
+        scaling: `NTK()` unless given; it decides what each layer adds to the tangent kernel.
+        width: the width whose constants enter; only the standard parametrization's differ.
+
+    Raises ValueError for inputs that are not two-dimensional or not finite, and MemoryError,
+    before anything is computed, for matrices that do not fit into memory.
+    """
+    x1 = _checked(x1, "x1")
+    x2 = None if x2 is None else _checked(x2, "x2")
+    if x2 is not None and x1.shape[1] != x2.shape[1]:
+        raise ValueError(f"x1 has {x1.shape[1]} columns and x2 has {x2.shape[1]}: they must agree.")
+    rows, columns = len(x1), len(x1 if x2 is None else x2)
+    _fits(rows, columns)
+    scaling = NTK() if scaling is None else scaling
+    nngp, ntk = np.empty((rows, columns)), np.empty((rows, columns))
+    with float64():
+        for i in range(0, rows, TILE):
+            for j in range(0 if x2 is not None else i, columns, TILE):
+                a, b = slice(i, i + TILE), slice(j, j + TILE)
+                same = x2 is None and i == j
+                other = None if same else (x1 if x2 is None else x2)[b]
+                tile = _tile(network, scaling, width, x1[a], other)
+                nngp[a, b], ntk[a, b] = (np.asarray(part) for part in tile)
+                if x2 is None and i != j:
+                    nngp[b, a], ntk[b, a] = nngp[a, b].T, ntk[a, b].T
+    return KernelMatrices(nngp, ntk)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _tile(network, scaling, width, x1, x2):
+    moments = network.kernel(
+        tangents(network, x1.shape[1], scaling, width), Moments.of(x1, x2)
+    )
+    return moments.xy, moments.ntk
+
+
+def layer_kernels(
+    network: AbstractLayer, x: Num[np.ndarray, "n d"], scaling: AbstractScaling | None = None
+) -> list[Float[np.ndarray, "n n"]]:
+    """The covariance of the features after each layer of a chain, inputs excluded."""
+    found = []
+    with float64():
+        moments = Moments.of(jnp.asarray(x, dtype=float))
+        layers = getattr(network, "layers", (network,))
+        own = tangents(network, x.shape[1], NTK() if scaling is None else scaling)
+        for layer, weights in zip(layers, own, strict=True):
+            moments = layer.kernel(weights, moments)
+            found.append(np.asarray(moments.xy))
+    return found
+
+
+def _checked(x, name: str) -> np.ndarray:
+    x = np.asarray(x)
+    if x.ndim != 2:
+        raise ValueError(f"{name} has shape {x.shape}: give rows of features, (n, d).")
+    if 0 in x.shape:
+        raise ValueError(f"{name} has shape {x.shape}: give at least one row and one column.")
+    x = x.astype(np.float64)
+    if not np.isfinite(x).all():
+        raise ValueError(f"{name} has entries that are NaN or infinite: fill or drop them.")
+    return x
+
+
+def _fits(rows: int, columns: int) -> None:
+    need = 4 * 8 * rows * columns  # two kernels, and as much again for a solve
+    try:
+        with open("/proc/meminfo") as lines:
+            free = next(int(x.split()[1]) * 1024 for x in lines if x.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return  # no way to ask here; NumPy refuses by itself
+    if need > free:
+        raise MemoryError(
+            f"Kernel matrices of {rows} by {columns} rows need {need / 1e9:.1f} GB and "
+            f"{free / 1e9:.1f} GB are free: use fewer rows."
+        )

@@ -1,0 +1,156 @@
+"""What data does to the weights: settings only."""
+
+import math
+from typing import ClassVar, Literal
+
+import equinox as eqx
+
+LossName = Literal["mse", "cross_entropy"]
+
+
+class AbstractLearner(eqx.Module):
+    """A learner is a value; members read it, nothing in it runs."""
+
+    kind: ClassVar[str]  # the column of the table
+    entrywise: ClassVar[bool] = False  # whether an optimiser divides each entry by its own size
+
+
+def _check_descent(learner) -> None:
+    positive = {"lr": learner.lr, "steps": learner.steps, "batch_size": learner.batch_size}
+    for name, value in positive.items():
+        if value is not None and not (value > 0 and math.isfinite(value)):
+            raise ValueError(f"{name} is {value}: give a positive finite number.")
+    if not (math.isfinite(learner.weight_decay) and learner.weight_decay >= 0):
+        raise ValueError(f"weight_decay is {learner.weight_decay}: it cannot be negative.")
+    check_loss(learner.loss)
+
+
+def check_loss(loss: str) -> None:
+    if loss not in ("mse", "cross_entropy"):
+        raise ValueError(f"loss is {loss!r}: choose 'mse' or 'cross_entropy'.")
+
+
+class GradientDescent(AbstractLearner):
+    """Gradient descent with momentum, on all rows or in mini-batches.
+
+    >>> GradientDescent(lr=0.5, steps=100).momentum
+    0.0
+
+    Args:
+        lr: step size in the width-free coordinates of the scaling; None takes `safety` times the
+            largest stable one at initialisation, 2 (1 + momentum) / (curvature * largest
+            eigenvalue of the infinite-width tangent kernel / rows).
+        steps: number of steps.
+        batch_size: rows a step, drawn in shuffled passes; None uses all.
+        momentum: heavy-ball coefficient, 0 to below 1.
+        weight_decay: every step multiplies weights by 1 - lr * weight_decay, at every width.
+        ridge: strength of the penalty ridge / (2 rows) * |theta - theta_0|^2 on the distance
+            travelled; at infinite width it is the ridge added to the tangent kernel.
+        loss: "mse", half the squared error summed over outputs, or "cross_entropy".
+        safety: the stated factor of the default step size.
+    """
+
+    kind: ClassVar[str] = "gradient descent"
+    lr: float | None = None
+    steps: int = 400
+    batch_size: int | None = None
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    ridge: float = 0.0
+    loss: LossName = "mse"
+    safety: float = 0.5
+
+    def __check_init__(self):
+        _check_descent(self)
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum is {self.momentum}: it lies between 0 and 1.")
+        if not (self.ridge >= 0 and math.isfinite(self.ridge)):
+            raise ValueError(f"ridge is {self.ridge}: it cannot be negative.")
+        _check_safety(self.safety)
+
+
+class GradientFlow(AbstractLearner):
+    """Gradient descent with vanishing steps, run for `time`; at width infinity only.
+
+    >>> GradientFlow().time
+    inf
+
+    Args:
+        time: step size times number of steps; inf runs to the end (squared error only).
+        ridge, loss: as for `GradientDescent`.
+    """
+
+    kind: ClassVar[str] = "gradient descent"
+    time: float = math.inf
+    ridge: float = 0.0
+    loss: LossName = "mse"
+
+    def __check_init__(self):
+        if not self.time > 0:
+            raise ValueError(f"time is {self.time}: give a positive number, or inf.")
+        if not (self.ridge >= 0 and math.isfinite(self.ridge)):
+            raise ValueError(f"ridge is {self.ridge}: it cannot be negative.")
+        check_loss(self.loss)
+
+
+class Adam(AbstractLearner):
+    """Adam, with decoupled weight decay (AdamW).
+
+    >>> Adam(steps=100).b1
+    0.9
+
+    Args:
+        lr: step size in the width-free coordinates of the scaling; None takes `safety` times
+            the largest first step that does not raise the loss's quadratic model.
+        b1, b2: decay of the first and second moment.
+        eps: added to the root of the second moment, in width-free units (gradient times n^d).
+        steps, batch_size, weight_decay, loss: as for `GradientDescent`.
+        safety: the stated factor of the default step size; momentum adds up about
+            1 / (1 - b1) steps of one sign, hence a tenth.
+    """
+
+    kind: ClassVar[str] = "Adam"
+    entrywise: ClassVar[bool] = True
+    lr: float | None = None
+    steps: int = 400
+    batch_size: int | None = None
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    loss: LossName = "mse"
+    safety: float = 0.1
+
+    def __check_init__(self):
+        _check_descent(self)
+        for name in ("b1", "b2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: it lies between 0 and 1.")
+        if not self.eps > 0:
+            raise ValueError(f"eps is {self.eps}: give a positive number.")
+        _check_safety(self.safety)
+
+
+class Posterior(AbstractLearner):
+    """Bayes: condition the prior over networks on the data, with Gaussian noise.
+
+    >>> Posterior(noise=0.1).noise
+    0.1
+
+    Args:
+        noise: variance of the noise on the targets; None chooses it by the log evidence.
+        tune: also choose every layer's variances by the log evidence.
+    """
+
+    kind: ClassVar[str] = "posterior"
+    noise: float | None = None
+    tune: bool = False
+
+    def __check_init__(self):
+        if self.noise is not None and not (self.noise > 0 and math.isfinite(self.noise)):
+            raise ValueError(f"noise is {self.noise}: a noise variance is positive.")
+
+
+def _check_safety(safety: float) -> None:
+    if not 0 < safety <= 1:
+        raise ValueError(f"safety is {safety}: a factor of the largest stable step, 0 to 1.")

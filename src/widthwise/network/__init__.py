@@ -1,0 +1,15 @@
+"""What a network is: layers composed with `>>` and `+`, each read twice."""
+
+from widthwise.network.dense import Dense as Dense
+from widthwise.network.dense import Readout as Readout
+from widthwise.network.layer import AbstractLayer as AbstractLayer
+from widthwise.network.layer import Chain as Chain
+from widthwise.network.layer import Identity as Identity
+from widthwise.network.layer import Sum as Sum
+from widthwise.network.layer import Weight as Weight
+from widthwise.network.moments import AbstractMoments as AbstractMoments
+from widthwise.network.moments import Moments as Moments
+from widthwise.network.moments import Tangent as Tangent
+from widthwise.network.nonlinear import *  # noqa: F403  the module is the registry
+from widthwise.network.signal import Size as Size
+from widthwise.network.signal import Vector as Vector

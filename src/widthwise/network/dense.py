@@ -1,0 +1,115 @@
+"""Layers with weights: Dense grows with the width, Readout takes its outputs from the data."""
+
+import math
+from typing import ClassVar
+
+import equinox as eqx
+
+from widthwise.network.layer import AbstractLayer, Weight
+from widthwise.network.signal import OUTPUTS, Size, Vector
+from widthwise.scaling import Number
+
+
+class Affine(eqx.Module):
+    """The two tensors of an affine layer: specifications, arrays or tangents, as the case is."""
+
+    weight: object
+    bias: object
+
+
+class Dense(AbstractLayer):
+    """h = W x + b with as many features as the network is wide.
+
+    >>> Dense() >> Relu() >> Dense(times=2) >> Relu() >> Readout()
+    Dense() >> Relu() >> Dense(times=2) >> Relu() >> Readout()
+
+    Args:
+        times: features in units of the width.
+        weight_variance: entries of W start with variance weight_variance / fan_in; 2 keeps ReLU
+            activations of order one at any depth.
+        bias_variance: variance of b at the start; 0 starts at zero.
+        bias_multiplier: b enters as bias_multiplier * b and is trained; 0 leaves it out.
+    """
+
+    source: ClassVar[str] = "jacot2018, Proposition 1 and Theorem 1; lee2018, eq. (4)"
+    times: int = eqx.field(default=1, static=True)
+    weight_variance: Number = 2.0
+    bias_variance: Number = 0.0
+    bias_multiplier: Number = 1.0
+
+    def __check_init__(self):
+        if self.times < 1:
+            raise ValueError(f"times is {self.times}: a layer is at least 1 times the width.")
+        _check(self)
+
+    def signal(self, incoming: Vector) -> Vector:
+        return Vector(Size(times=self.times), gaussian=True)
+
+    def weights(self, incoming: Vector) -> Affine:
+        return _affine(self, incoming, Size(times=self.times))
+
+    def apply(self, weights, x):
+        return x @ weights.weight + weights.bias
+
+    def kernel(self, weights, moments):
+        return moments.affine(weights.weight, weights.bias)
+
+    def fresh(self) -> bool:
+        return True
+
+
+class Readout(AbstractLayer):
+    """The last layer: as many outputs as the data has. Arguments as for `Dense`.
+
+    >>> (Dense() >> Erf() >> Readout()).layers[-1]
+    Readout()
+    """
+
+    source: ClassVar[str] = "jacot2018, Proposition 1 and Theorem 1; lee2018, eq. (4)"
+    weight_variance: Number = 1.0
+    bias_variance: Number = 0.0
+    bias_multiplier: Number = 1.0
+
+    def __check_init__(self):
+        _check(self)
+
+    def signal(self, incoming: Vector) -> Vector:
+        if incoming.size == OUTPUTS:
+            raise ValueError("Readout() after Readout(): a network has one readout, its last layer.")
+        return Vector(OUTPUTS, gaussian=True)
+
+    def weights(self, incoming: Vector) -> Affine:
+        return _affine(self, incoming, OUTPUTS)
+
+    def apply(self, weights, x):
+        return x @ weights.weight + weights.bias
+
+    def kernel(self, weights, moments):
+        return moments.affine(weights.weight, weights.bias)
+
+    def fresh(self) -> bool:
+        return True
+
+
+def _affine(layer: Dense | Readout, incoming: Vector, fan_out: Size) -> Affine:
+    if incoming.size is None:
+        raise ValueError(f"The number of features that arrive at {layer!r} is not known.")
+    return Affine(
+        Weight(incoming.size, fan_out, layer.weight_variance),
+        Weight(None, fan_out, layer.bias_variance, layer.bias_multiplier),
+    )
+
+
+def _check(layer: Dense | Readout) -> None:
+    for name in ("weight_variance", "bias_variance", "bias_multiplier"):
+        value = getattr(layer, name)
+        if not isinstance(value, (int, float)):
+            continue  # traced, where variances are chosen by gradient
+        if not (math.isfinite(value) and value >= 0) or (name == "weight_variance" and value == 0):
+            raise ValueError(f"{name} is {value}: give a finite, positive number.")
+    bias = (layer.bias_variance, layer.bias_multiplier)
+    if all(isinstance(x, (int, float)) for x in bias) and bias[0] > 0 and bias[1] == 0:
+        raise ValueError(
+            f"bias_variance is {bias[0]} but bias_multiplier is 0: a bias that is left out has no "
+            "variance."
+        )

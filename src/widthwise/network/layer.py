@@ -1,0 +1,209 @@
+"""The algebra of layers: one description, read as a finite network and as its limit."""
+
+import abc
+
+import equinox as eqx
+from jaxtyping import Array, Float, PyTree
+
+from widthwise.network.moments import AbstractMoments, Tangent
+from widthwise.network.signal import Size, Vector
+from widthwise.scaling import Number, Power, Role
+
+
+class Weight(eqx.Module):
+    """One tensor that a layer owns, before any width or scaling is chosen.
+
+    In the NTK parametrization it enters as gain * w with w ~ N(0, std^2); other scalings move
+    powers of the width between the two. `fan_in` is None for a bias.
+    """
+
+    fan_in: Size | None
+    fan_out: Size
+    variance: Number
+    gain: Number = 1.0  # biases only: a weight's gain follows from variance and fan-in
+
+    @property
+    def role(self) -> Role:
+        if self.fan_in is None:
+            return Role.BIAS if self.fan_out.grows else Role.FIXED
+        if self.fan_in.grows:
+            return Role.HIDDEN if self.fan_out.grows else Role.OUTPUT
+        return Role.INPUT if self.fan_out.grows else Role.FIXED
+
+    def natural(self) -> tuple[Power, Power]:
+        """(gain, std) in the NTK parametrization, as powers of the width."""
+        if self.fan_in is None:
+            zero = isinstance(self.gain, (int, float)) and self.gain == 0
+            std = 0.0 if zero else self.variance**0.5 / self.gain
+            return Power(self.gain), Power(std)
+        count = self.fan_in.times if self.fan_in.grows else self.fan_in.fixed
+        exponent = -0.5 if self.fan_in.grows else 0.0
+        return Power((self.variance / count) ** 0.5, exponent), Power(1.0)
+
+
+class AbstractLayer(eqx.Module):
+    """An immutable value; `>>` composes, `+` adds branches that read the same input."""
+
+    @abc.abstractmethod
+    def signal(self, incoming: Vector) -> Vector:
+        """What leaves the layer; raises ValueError where no rule applies."""
+
+    @abc.abstractmethod
+    def weights(self, incoming: Vector) -> PyTree[Weight]:
+        """The tensors that the layer owns, given what arrives."""
+
+    @abc.abstractmethod
+    def apply(self, weights: PyTree, x: Float[Array, " d"]) -> Float[Array, " k"]:
+        """Runs one example; `weights` as in `weights()`, multipliers already applied."""
+
+    @abc.abstractmethod
+    def kernel(self, weights: PyTree[Tangent], moments: AbstractMoments) -> AbstractMoments:
+        """Carries moments through the layer at infinite width."""
+
+    @abc.abstractmethod
+    def fresh(self) -> bool:
+        """True if the output is fresh Gaussian weights times something: mean zero and
+        uncorrelated with all that does not pass through those weights."""
+
+    def __rshift__(self, after: "AbstractLayer") -> "AbstractLayer":
+        return chain(self, after)
+
+    def __add__(self, other: "AbstractLayer") -> "AbstractLayer":
+        return Sum((*_branches(self), *_branches(other)))
+
+
+class Chain(AbstractLayer):
+    """Layers one after another; made by `>>`, always flat."""
+
+    layers: tuple[AbstractLayer, ...]
+
+    def __check_init__(self):
+        self.signal(Vector())  # refuses here, when composed, what no rule covers
+
+    def signal(self, incoming: Vector) -> Vector:
+        for layer in self.layers:
+            incoming = layer.signal(incoming)
+        return incoming
+
+    def weights(self, incoming: Vector):
+        found = []
+        for layer in self.layers:
+            found.append(layer.weights(incoming))
+            incoming = layer.signal(incoming)
+        return tuple(found)
+
+    def apply(self, weights, x):
+        for layer, own in zip(self.layers, weights, strict=True):
+            x = layer.apply(own, x)
+        return x
+
+    def kernel(self, weights, moments):
+        for layer, own in zip(self.layers, weights, strict=True):
+            moments = layer.kernel(own, moments)
+        return moments
+
+    def fresh(self) -> bool:
+        # Identity passes on what came before it.
+        last = [layer for layer in self.layers if not isinstance(layer, Identity)]
+        return bool(last) and last[-1].fresh()
+
+    def __repr__(self) -> str:
+        return " >> ".join(
+            f"({layer!r})" if isinstance(layer, Sum) else repr(layer) for layer in self.layers
+        )
+
+
+class Identity(AbstractLayer):
+    """Passes its input on: the skip of a residual branch.
+
+    >>> Identity() + (Relu() >> Dense())
+    Identity() + (Relu() >> Dense())
+    """
+
+    def signal(self, incoming: Vector) -> Vector:
+        return incoming
+
+    def weights(self, incoming: Vector):
+        return None
+
+    def apply(self, weights, x):
+        return x
+
+    def kernel(self, weights, moments):
+        return moments
+
+    def fresh(self) -> bool:
+        return False
+
+
+class Sum(AbstractLayer):
+    """Branches that read one input, added; made by `+`.
+
+    Branches must be uncorrelated given the input, so all but one end in fresh weights; several
+    `Identity()` branches count as one that is multiplied.
+    """
+
+    branches: tuple[AbstractLayer, ...]
+
+    def __check_init__(self):
+        stale = [x for x in self.branches if not (x.fresh() or isinstance(x, Identity))]
+        if len(stale) > 1 or (stale and any(isinstance(x, Identity) for x in self.branches)):
+            raise ValueError(
+                f"The branches {', '.join(map(repr, stale))} of a sum share their input without "
+                "weights of their own in between, so they are correlated: end all but one branch "
+                "in Dense(), or write their sum as one Elementwise function."
+            )
+        self.signal(Vector())
+
+    def signal(self, incoming: Vector) -> Vector:
+        leaving = [branch.signal(incoming) for branch in self.branches]
+        sizes = {x.size for x in leaving if x.size is not None}
+        if len(sizes) > 1:
+            raise ValueError(
+                f"The branches of {self!r} leave {' and '.join(sorted(map(str, sizes)))} "
+                "features: branches of a sum need equal sizes."
+            )
+        known = [x.gaussian for x in leaving]
+        gaussian = False if False in known else (None if None in known else True)
+        return Vector(next(iter(sizes), None), gaussian)
+
+    def weights(self, incoming: Vector):
+        return tuple(branch.weights(incoming) for branch in self.branches)
+
+    def apply(self, weights, x):
+        outs = [b.apply(own, x) for b, own in zip(self.branches, weights, strict=True)]
+        return sum(outs[1:], outs[0])
+
+    def kernel(self, weights, moments):
+        pairs = list(zip(self.branches, weights, strict=True))
+        skips = sum(isinstance(branch, Identity) for branch, _ in pairs)
+        outs = [moments.times(float(skips))] if skips else []
+        outs += [b.kernel(own, moments) for b, own in pairs if not isinstance(b, Identity)]
+        total = outs[0]
+        for out in outs[1:]:
+            total = total.add(out)
+        return total
+
+    def fresh(self) -> bool:
+        return all(branch.fresh() for branch in self.branches)
+
+    def __repr__(self) -> str:
+        return " + ".join(
+            f"({branch!r})" if isinstance(branch, Chain) else repr(branch)
+            for branch in self.branches
+        )
+
+
+def _branches(layer: AbstractLayer) -> tuple[AbstractLayer, ...]:
+    return layer.branches if isinstance(layer, Sum) else (layer,)
+
+
+def chain(*layers: AbstractLayer) -> Chain:
+    """Layers one after another, with nested chains laid flat."""
+    for layer in layers:
+        if not isinstance(layer, AbstractLayer):
+            raise TypeError(
+                f"{layer!r} is no layer: compose layers such as Dense() >> Relu() >> Readout()."
+            )
+    flat = [x.layers if isinstance(x, Chain) else (x,) for x in layers]
+    return Chain(tuple(layer for group in flat for layer in group))

@@ -1,0 +1,317 @@
+"""All pointwise nonlinearities, one class each. To add one, touch this file only."""
+
+import abc
+import math
+from collections.abc import Callable
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import erf
+
+from widthwise.network.hermite import hermite_dual, hermite_slope, tail
+from widthwise.network.layer import AbstractLayer
+from widthwise.network.moments import Scalar
+from widthwise.network.signal import Vector
+
+
+class AbstractNonlinearity(AbstractLayer):
+    """Says what happens to one pair of Gaussian inputs; moments and networks do the rest."""
+
+    source: ClassVar[str]  # "bibkey, equation": printed in reports
+
+    @abc.abstractmethod
+    def __call__(self, h):
+        """The function itself, entry by entry."""
+
+    @abc.abstractmethod
+    def dual(self, a: Scalar, c: Scalar, b: Scalar) -> Scalar:
+        """E[f(u) f(v)] where (u, v) ~ N(0, [[a, c], [c, b]])."""
+
+    @abc.abstractmethod
+    def slope(self, a: Scalar, c: Scalar, b: Scalar) -> Scalar:
+        """E[f'(u) f'(v)], which is the derivative of `dual` in c (Price's theorem)."""
+
+    def signal(self, incoming: Vector) -> Vector:
+        if incoming.gaussian is False:
+            raise ValueError(
+                f"{self!r} does not follow an affine layer, so what reaches it is not Gaussian at "
+                "infinite width: put Dense() in front of it, or write two functions in a row as "
+                "one Elementwise function."
+            )
+        return Vector(incoming.size, gaussian=False)
+
+    def weights(self, incoming: Vector):
+        return None
+
+    def apply(self, weights, x):
+        return self(x)
+
+    def kernel(self, weights, moments):
+        return moments.pointwise(self.dual, self.slope)
+
+    def fresh(self) -> bool:
+        return False
+
+
+class AbstractSmooth(AbstractNonlinearity):
+    """For duals that can be differentiated everywhere: the slope comes for free."""
+
+    def slope(self, a, c, b):
+        return jax.grad(self.dual, argnums=1)(a, c, b)
+
+
+class AbstractQuadrature(AbstractNonlinearity):
+    """For functions without a closed form: say `__call__`, and `kinks` where it is not smooth.
+
+    Dual and slope are Hermite series whose coefficients are quadratures of the function;
+    `error` states what the series leaves out.
+    """
+
+    degree: eqx.AbstractVar[int]
+    kinks: eqx.AbstractVar[tuple[float, ...]]
+
+    def dual(self, a, c, b):
+        return hermite_dual(self, self.kinks, self.degree, a, c, b)
+
+    def slope(self, a, c, b):
+        return hermite_slope(self, self.kinks, self.degree, a, c, b)
+
+    def error(self, variance: float) -> tuple[float, float]:
+        """Bounds on the errors of dual and slope, relative to their diagonals, for inputs of
+        this variance; the diagonals themselves carry no series error."""
+        return tail(self, self.kinks, self.degree, variance)
+
+
+def _angle(a, c, b):
+    """(sqrt(ab - c^2), angle between u and v), without 0/0 and with finite derivatives."""
+    square = a * b - c * c
+    positive = square > 0
+    sine = jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1.0)), 0.0)
+    return sine, jnp.arctan2(sine, jnp.where((sine == 0) & (c == 0), 1.0, c))
+
+
+@jax.custom_jvp
+def _rectified(a, c, b):
+    sine, angle = _angle(a, c, b)
+    return (sine + c * (jnp.pi - angle)) / (2 * jnp.pi)
+
+
+@_rectified.defjvp
+def _rectified_jvp(primals, tangents):
+    # Plain autodiff divides by sin(angle), 0 where x meets itself. Price's theorem in all three
+    # arguments: d/dc E[f f] = E[f' f'], d/da E[f f] = E[f'' f] / 2 with f'' a delta at 0.
+    a, c, b = primals
+    sine, angle = _angle(a, c, b)
+    floor = jnp.finfo(jnp.result_type(a)).tiny
+    by_a, by_b = (sine / (4 * jnp.pi * jnp.maximum(s, floor)) for s in (a, b))
+    da, dc, db = tangents
+    value = (sine + c * (jnp.pi - angle)) / (2 * jnp.pi)
+    return value, by_a * da + by_b * db + (jnp.pi - angle) / (2 * jnp.pi) * dc
+
+
+class LeakyRelu(AbstractNonlinearity):
+    """max(h, 0) + slope * min(h, 0).
+
+    >>> LeakyRelu(0.1)(jnp.array([-1.0, 2.0])).tolist()
+    [-0.10000000149011612, 2.0]
+    """
+
+    source: ClassVar[str] = "cho2009, eqs. (5) and (6), n = 0 and 1"
+    leak: float = 0.01
+
+    def __call__(self, h):
+        return jnp.where(h > 0, h, self.leak * h)
+
+    def dual(self, a, c, b):
+        # leak * identity + (1 - leak) * Relu, and E[u Relu(v)] = c / 2
+        s = self.leak
+        return s * c + (1 - s) ** 2 * _rectified(a, c, b)
+
+    def slope(self, a, c, b):
+        s = self.leak
+        return s + (1 - s) ** 2 * (jnp.pi - _angle(a, c, b)[1]) / (2 * jnp.pi)
+
+
+class Relu(AbstractNonlinearity):
+    """max(h, 0). Source: Cho and Saul 2009."""
+
+    source: ClassVar[str] = "cho2009, eqs. (5) and (6), n = 0 and 1"
+
+    def __call__(self, h):
+        return jnp.where(h > 0, h, 0.0)
+
+    def dual(self, a, c, b):
+        return _rectified(a, c, b)
+
+    def slope(self, a, c, b):
+        return (jnp.pi - _angle(a, c, b)[1]) / (2 * jnp.pi)
+
+
+class Abs(AbstractNonlinearity):
+    """|h|."""
+
+    source: ClassVar[str] = "cho2009, eqs. (5) and (6), n = 0 and 1"
+
+    def __call__(self, h):
+        return jnp.where(h > 0, h, -h)
+
+    def dual(self, a, c, b):
+        return 4 * _rectified(a, c, b) - c  # |h| = 2 Relu(h) - h
+
+    def slope(self, a, c, b):
+        return 1 - 2 * _angle(a, c, b)[1] / jnp.pi
+
+
+class Erf(AbstractSmooth):
+    """a * erf(b * h) + c.
+
+    Args:
+        a, b, c: outer factor, inner factor, offset.
+    """
+
+    source: ClassVar[str] = "williams1997, eq. (11)"
+    a: float = 1.0
+    b: float = 1.0
+    c: float = 0.0
+
+    def __call__(self, h):
+        return self.a * erf(self.b * h) + self.c
+
+    def dual(self, a, c, b):
+        square = 2 * self.b**2
+        cosine = square * c / jnp.sqrt((1 + square * a) * (1 + square * b))
+        return self.a**2 * 2 / jnp.pi * jnp.arcsin(cosine) + self.c**2
+
+
+class Gelu(AbstractSmooth):
+    """h * Phi(h), with Phi the normal distribution function (no tanh approximation).
+
+    The dual follows from Stein's lemma, used twice on h * Phi(h).
+    """
+
+    source: ClassVar[str] = "tsuchida2021, Proposition 4"
+
+    def __call__(self, h):
+        return h * (1 + erf(h / math.sqrt(2))) / 2
+
+    def dual(self, a, c, b):
+        both = 1 / 4 + jnp.arcsin(c / jnp.sqrt((1 + a) * (1 + b))) / (2 * jnp.pi)
+        density = 1 / (2 * jnp.pi * jnp.sqrt((1 + a) * (1 + b) - c**2))
+        return c * both + density * (a * b - c**2 * a / (1 + a) + c**2 / (1 + b))
+
+
+class Sin(AbstractSmooth):
+    """a * sin(b * h + c).
+
+    Args:
+        a, b, c: amplitude, frequency, phase.
+    """
+
+    source: ClassVar[str] = "rahimi2007, section 3; louart2018, Table 1"
+    a: float = 1.0
+    b: float = 1.0
+    c: float = 0.0
+
+    def __call__(self, h):
+        return self.a * jnp.sin(self.b * h + self.c)
+
+    def dual(self, a, c, b):
+        return _wave(self.a, self.b, self.c, a, c, b, sign=-1.0)
+
+
+class Cos(AbstractSmooth):
+    """a * cos(b * h + c). Arguments as for `Sin`."""
+
+    source: ClassVar[str] = "rahimi2007, section 3; louart2018, Table 1"
+    a: float = 1.0
+    b: float = 1.0
+    c: float = 0.0
+
+    def __call__(self, h):
+        return self.a * jnp.cos(self.b * h + self.c)
+
+    def dual(self, a, c, b):
+        return _wave(self.a, self.b, self.c, a, c, b, sign=1.0)
+
+
+def _wave(amplitude, frequency, phase, a, c, b, sign):
+    # cos p cos q and sin p sin q are (cos(p - q) +- cos(p + q)) / 2, and E cos(N(0, s)) = e^-s/2
+    apart = jnp.exp(-(frequency**2) * (a + b - 2 * c) / 2)
+    together = jnp.exp(-(frequency**2) * (a + b + 2 * c) / 2) * math.cos(2 * phase)
+    return amplitude**2 * (apart + sign * together) / 2
+
+
+class Rbf(AbstractSmooth):
+    """sqrt(2) * sin(sqrt(2 gamma) * h + pi / 4): its kernel is exp(-gamma |x - y|^2)."""
+
+    source: ClassVar[str] = "rahimi2007, section 3"
+    gamma: float = 1.0
+
+    def __check_init__(self):
+        if not self.gamma > 0:
+            raise ValueError(f"gamma is {self.gamma}: give a positive number.")
+
+    def __call__(self, h):
+        return math.sqrt(2) * jnp.sin(math.sqrt(2 * self.gamma) * h + math.pi / 4)
+
+    def dual(self, a, c, b):
+        return jnp.exp(-self.gamma * (a + b - 2 * c))
+
+
+class Tanh(AbstractQuadrature):
+    """tanh(h), by quadrature."""
+
+    source: ClassVar[str] = "daniely2016, section 4 (Hermite expansion of a dual)"
+    degree: int = eqx.field(default=160, static=True)
+    kinks: tuple[float, ...] = eqx.field(default=(), static=True)
+
+    def __call__(self, h):
+        return jnp.tanh(h)
+
+
+class Sigmoid(AbstractQuadrature):
+    """1 / (1 + exp(-h)), by quadrature."""
+
+    source: ClassVar[str] = "daniely2016, section 4 (Hermite expansion of a dual)"
+    degree: int = eqx.field(default=160, static=True)
+    kinks: tuple[float, ...] = eqx.field(default=(), static=True)
+
+    def __call__(self, h):
+        return jax.nn.sigmoid(h)
+
+
+class Swish(AbstractQuadrature):
+    """h / (1 + exp(-h)), by quadrature."""
+
+    source: ClassVar[str] = "daniely2016, section 4 (Hermite expansion of a dual)"
+    degree: int = eqx.field(default=160, static=True)
+    kinks: tuple[float, ...] = eqx.field(default=(), static=True)
+
+    def __call__(self, h):
+        return h * jax.nn.sigmoid(h)
+
+
+class Elementwise(AbstractQuadrature):
+    """Any function of one number, by quadrature.
+
+    >>> Dense() >> Elementwise(jax.nn.softplus) >> Readout()
+    Dense() >> Elementwise(fn=softplus) >> Readout()
+
+    Args:
+        fn: a JAX function that acts entry by entry and can be differentiated.
+        kinks: where `fn` or its derivative jumps; integrals are split there.
+        degree: terms of the Hermite series; `error` states what is left out.
+    """
+
+    source: ClassVar[str] = "daniely2016, section 4 (Hermite expansion of a dual)"
+    fn: Callable = jax.nn.softplus
+    kinks: tuple[float, ...] = ()
+    degree: int = eqx.field(default=160, static=True)
+
+    def __call__(self, h):
+        return self.fn(h)
+
+    def __repr__(self) -> str:
+        return f"Elementwise(fn={getattr(self.fn, '__name__', self.fn)})"
