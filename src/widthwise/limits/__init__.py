@@ -1,0 +1,8 @@
+"""Width infinity: one file a limit; `lookup` picks by scaling and learner."""
+
+from widthwise.limits.base import AbstractLimit as AbstractLimit
+from widthwise.limits.base import Start as Start
+from widthwise.limits.nngp import NNGP as NNGP
+from widthwise.limits.table import EmptyCell as EmptyCell
+from widthwise.limits.table import lookup as lookup
+from widthwise.limits.tangent import TangentKernel as TangentKernel

@@ -1,0 +1,54 @@
+"""What every limit is: settings, then kernels of a problem, then a trained state."""
+
+import abc
+from collections.abc import Callable
+from typing import ClassVar, NamedTuple
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Float
+
+from widthwise.learner import AbstractLearner
+from widthwise.network.layer import AbstractLayer
+from widthwise.problem import Problem
+from widthwise.run import AbstractState, Trajectory
+from widthwise.scaling import AbstractScaling
+
+
+class Start(NamedTuple):
+    """An initial function: its values at training and probe rows, and itself for new rows."""
+
+    train: Float[np.ndarray, "n k"]
+    test: Float[np.ndarray, "m k"]
+    function: Callable[[Float[np.ndarray, "m d"]], Float[np.ndarray, "m k"]]
+
+
+class Trained(NamedTuple):
+    """What a limit's training leaves, before the family makes a Run of it."""
+
+    state: AbstractState
+    trajectory: Trajectory
+    notes: tuple[str, ...] = ()
+
+
+class AbstractPrepared(abc.ABC):
+    """A limit on one problem, its kernels computed: can be trained from many initial functions."""
+
+    @abc.abstractmethod
+    def train(self, start: Start | None = None) -> Trained:
+        """`start` None: the mean over initialisations, with the covariance if it is known."""
+
+
+class AbstractLimit(eqx.Module):
+    """Width infinity under one scaling and learner; the table finds it by its class fields."""
+
+    source: ClassVar[str]
+    regime: ClassVar[str]  # the row of the table: "lazy" or "rich"
+    learners: ClassVar[tuple[type[AbstractLearner], ...]]  # its column
+    network: eqx.AbstractVar[AbstractLayer]
+    scaling: eqx.AbstractVar[AbstractScaling]
+    learner: eqx.AbstractVar[AbstractLearner]
+
+    @abc.abstractmethod
+    def prepare(self, problem: Problem, *, order: int, logs: int) -> AbstractPrepared:
+        """Computes what all trainings share. `order` seeds the batches, `logs` counts log times."""

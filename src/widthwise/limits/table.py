@@ -1,0 +1,58 @@
+"""The table (scaling, learner) -> limit. The module is the registry."""
+
+import inspect
+
+import jax
+
+from widthwise.learner import AbstractLearner
+from widthwise.limits.base import AbstractLimit
+from widthwise.network.build import is_weight, specify
+from widthwise.network.layer import AbstractLayer
+from widthwise.scaling import AbstractScaling, Role
+
+
+class EmptyCell(ValueError):
+    """A cell of the table whose limit cannot be computed (yet): the message names it."""
+
+
+def all_limits() -> tuple[type[AbstractLimit], ...]:
+    """Every limit that `widthwise.limits` offers."""
+    from widthwise import limits
+
+    found = (x for x in vars(limits).values() if inspect.isclass(x))
+    return tuple(x for x in found if issubclass(x, AbstractLimit) and not inspect.isabstract(x))
+
+
+def depth_of(network: AbstractLayer) -> int:
+    """The number of hidden layers a scaling is classified for: growing weight matrices."""
+    specs = jax.tree.leaves(specify(network, 1, None), is_leaf=is_weight)
+    return max(1, sum(w.role in (Role.INPUT, Role.HIDDEN) and w.fan_in is not None for w in specs))
+
+
+def regime(network: AbstractLayer, scaling: AbstractScaling, learner: AbstractLearner) -> str:
+    """"lazy" or "rich". Raises ValueError, naming what blows up, for an unstable scaling."""
+    found = scaling.classify(depth_of(network), entrywise=learner.entrywise)
+    if not found.stable or found.trivial:
+        raise ValueError(f"{scaling!r} has no limit: it is {found}. Try NTK() or MuP().")
+    return "rich" if found.regime == "feature learning" else "lazy"
+
+
+def lookup(
+    network: AbstractLayer, scaling: AbstractScaling, learner: AbstractLearner
+) -> AbstractLimit:
+    """The limit of a network under a scaling and a learner.
+
+    >>> lookup(Dense() >> Relu() >> Readout(), NTK(), GradientDescent())
+    TangentKernel(network=..., scaling=NTK(), learner=GradientDescent())
+
+    Raises EmptyCell where no limit is known here, ValueError for an unstable scaling.
+    """
+    row = regime(network, scaling, learner)
+    for limit in all_limits():
+        if limit.regime == row and isinstance(learner, limit.learners):
+            return limit(network, scaling, learner)  # type: ignore[call-arg]
+    filled = ", ".join(f"{x.regime} x {x.learners[0].kind} ({x.__name__})" for x in all_limits())
+    raise EmptyCell(
+        f"The limit of the cell {row} x {learner.kind} cannot be computed yet; computed are "
+        f"{filled}. Finite widths train in every cell but the posteriors."
+    )

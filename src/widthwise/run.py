@@ -1,0 +1,137 @@
+"""What training leaves: a state that predicts, and the trajectory that was logged."""
+
+import abc
+import dataclasses
+import io
+import os
+import pickle
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from widthwise.learner import AbstractLearner
+from widthwise.problem import probabilities
+from widthwise.scaling import AbstractScaling
+
+FORMAT = 1
+MAGIC = b"widthwise run\n"
+
+
+class Prediction(NamedTuple):
+    """Values at new points; `covariance` between points, the same for every output, if known."""
+
+    value: Float[np.ndarray, "m k"]
+    covariance: Float[np.ndarray, "m m"] | None
+    given: str  # what value and covariance are conditioned on
+
+    @property
+    def std(self) -> Float[np.ndarray, " m"] | None:
+        if self.covariance is None:
+            return None
+        return np.sqrt(np.maximum(np.diagonal(self.covariance), 0.0))
+
+
+class AbstractState(abc.ABC):
+    """Everything that prediction needs; plain arrays and values, so that it can be pickled."""
+
+    @abc.abstractmethod
+    def predict(self, x: Float[np.ndarray, "m d"], covariance: bool) -> Prediction:
+        """Outputs in the coding of the loss (see `Problem`), without its offset."""
+
+
+class Trajectory(NamedTuple):
+    """What was logged while training; T logged times, P probe rows, k outputs."""
+
+    steps: Float[np.ndarray, " T"]
+    train_loss: Float[np.ndarray, " T"]
+    test_loss: Float[np.ndarray, " T"]
+    predictions: Float[np.ndarray, "T P k"]
+    kernels: dict[str, Float[np.ndarray, "T q q"]]  # one a layer, at the first q probe rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One trained member: predict with it, read its trajectory, save it.
+
+    `start` says which initial function a limit started from: None is the mean over
+    initialisations, (width, seed) that finite member's own.
+    """
+
+    network: Any
+    width: float
+    scaling: AbstractScaling
+    learner: AbstractLearner
+    seed: int | None
+    start: tuple[int, int] | None
+    limit: str | None  # the name of the limit at width inf
+    state: AbstractState
+    trajectory: Trajectory
+    offset: float
+    task: str
+    seconds: float
+    sources: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def loss(self) -> str:
+        return getattr(self.learner, "loss", "mse")
+
+    def predict(self, x, *, covariance: bool = False) -> Prediction:
+        """Predictions at new rows, (m, d), in the units of the data's targets.
+
+        Raises ValueError for rows of another shape than the training rows, or not finite.
+        """
+        x = np.asarray(x, dtype=np.float64)
+        if x.ndim != 2:
+            raise ValueError(f"x has shape {x.shape}: give rows of features, (m, d).")
+        if not np.isfinite(x).all():
+            raise ValueError("x has entries that are NaN or infinite: fill or drop them.")
+        found = self.state.predict(x, covariance)
+        return found._replace(value=np.asarray(found.value, dtype=np.float64) + self.offset)
+
+    def predict_proba(self, x) -> Float[np.ndarray, "m k"]:
+        """Class probabilities at new rows; ValueError for a regression."""
+        if self.task != "classification":
+            raise ValueError("This run fits numbers, not classes: use predict.")
+        return probabilities(self.predict(x).value, self.loss)  # type: ignore[arg-type]
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes the run to one file, whole or not at all."""
+        buffer = io.BytesIO()
+        try:
+            pickle.dump(self, buffer)
+        except (pickle.PicklingError, AttributeError) as error:
+            raise ValueError(
+                f"This run cannot be saved ({error}): give Elementwise a named function of a "
+                "module instead of a lambda."
+            ) from None
+        write_whole(Path(path), MAGIC + bytes([FORMAT]) + buffer.getvalue())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "Run":
+        """Reads a file written by `save`. As with any pickle, load only files you trust."""
+        content = Path(path).read_bytes()
+        if not content.startswith(MAGIC):
+            raise ValueError(f"{path} is not a run saved by widthwise.")
+        found = content[len(MAGIC)]
+        if found != FORMAT:
+            raise ValueError(f"{path} has run format {found}; this version reads {FORMAT}.")
+        try:
+            return pickle.loads(content[len(MAGIC) + 1 :])
+        except (EOFError, pickle.UnpicklingError):
+            raise ValueError(f"{path} is cut off or damaged: train it again.") from None
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes beside the target and renames, so that no reader ever sees half a file."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
