@@ -1,10 +1,57 @@
-"""Infinite-width neural networks: one description, every width, infinity among them."""
+"""Infinite-width neural networks: one description, every width, infinity among them.
+
+Names are looked up on first use, so that `import widthwise` loads neither JAX nor matplotlib.
+Type checkers read the same names in `__init__.pyi`; a test holds the two together.
+"""
 
 import importlib
-import math
+import sys
+from math import inf as inf
 
 __version__ = "0.1.0"
-inf = math.inf
+
+_MODULES = ("data", "kernels", "limits", "measure", "network", "report")
 _HOMES = {
-    "network": None, "data": None, "measure": None, "limits": None, "kernels": None,
+    "family": ("Family", "Member"),
+    "kernels": ("kernel_matrix",),
+    "learner": ("Adam", "GradientDescent", "GradientFlow", "Posterior"),
+    "network": ("Dense", "Identity", "Readout"),
+    "report": ("write_report",),
+    "run": ("Run",),
+    "scaling": ("ABC", "NTK", "MeanField", "MuP", "Richness", "Standard"),
 }
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def _module(name: str):
+    return importlib.import_module(f"widthwise.{name}")
+
+
+def _nonlinearities() -> dict[str, type]:
+    """Every nonlinearity: the module is the registry."""
+    module = _module("network.nonlinear")
+    return {
+        name: found
+        for name, found in vars(module).items()
+        if isinstance(found, type)
+        and issubclass(found, module.AbstractNonlinearity)
+        and not name.startswith("Abstract")
+    }
+
+
+def __getattr__(name: str):
+    if name in _MODULES:
+        return _module(name)
+    if name in _HOME_OF:
+        return getattr(_module(_HOME_OF[name]), name)
+    if name[:1].isupper() and name in (found := _nonlinearities()):
+        return found[name]
+    raise AttributeError(
+        f"widthwise has no {name!r}; dir(widthwise) lists its names.",
+        name=name,
+        obj=sys.modules[__name__],
+    )
+
+
+def __dir__() -> list[str]:
+    return sorted({"__version__", "inf", *_MODULES, *_HOME_OF, *_nonlinearities()})

@@ -28,14 +28,15 @@ class Dense(AbstractLayer):
         weight_variance: entries of W start with variance weight_variance / fan_in; 2 keeps ReLU
             activations of order one at any depth.
         bias_variance: variance of b at the start; 0 starts at zero.
-        bias_multiplier: b enters as bias_multiplier * b and is trained; 0 leaves it out.
+        bias_multiplier: b enters as bias_multiplier * b and is trained; its square is the bias's
+            share in the tangent kernel, where 1 would drown the weights. 0 leaves it out.
     """
 
     source: ClassVar[str] = "jacot2018, Proposition 1 and Theorem 1; lee2018, eq. (4)"
     times: int = eqx.field(default=1, static=True)
     weight_variance: Number = 2.0
     bias_variance: Number = 0.0
-    bias_multiplier: Number = 1.0
+    bias_multiplier: Number = 0.1
 
     def __check_init__(self):
         if self.times < 1:
@@ -59,16 +60,18 @@ class Dense(AbstractLayer):
 
 
 class Readout(AbstractLayer):
-    """The last layer: as many outputs as the data has. Arguments as for `Dense`.
+    """The last layer: as many outputs as the data has. Arguments as for `Dense`, but the default
+    variance of 1/4 starts the output below the size of standardised targets, so that training
+    need not first unlearn it.
 
     >>> (Dense() >> Erf() >> Readout()).layers[-1]
     Readout()
     """
 
     source: ClassVar[str] = "jacot2018, Proposition 1 and Theorem 1; lee2018, eq. (4)"
-    weight_variance: Number = 1.0
+    weight_variance: Number = 0.25
     bias_variance: Number = 0.0
-    bias_multiplier: Number = 1.0
+    bias_multiplier: Number = 0.1
 
     def __check_init__(self):
         _check(self)

@@ -1,0 +1,29 @@
+from math import inf as inf
+
+from . import data as data
+from . import kernels as kernels
+from . import limits as limits
+from . import measure as measure
+from . import network as network
+from . import report as report
+from .family import Family as Family
+from .family import Member as Member
+from .kernels import kernel_matrix as kernel_matrix
+from .learner import Adam as Adam
+from .learner import GradientDescent as GradientDescent
+from .learner import GradientFlow as GradientFlow
+from .learner import Posterior as Posterior
+from .network import Dense as Dense
+from .network import Identity as Identity
+from .network import Readout as Readout
+from .network.nonlinear import *  # noqa: F403  the module is the registry
+from .report import write_report as write_report
+from .run import Run as Run
+from .scaling import ABC as ABC
+from .scaling import NTK as NTK
+from .scaling import MeanField as MeanField
+from .scaling import MuP as MuP
+from .scaling import Richness as Richness
+from .scaling import Standard as Standard
+
+__version__: str

@@ -1,0 +1,342 @@
+"""Members of one network at all widths, infinity among them, trained side by side."""
+
+import dataclasses
+import hashlib
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from widthwise.data import Data
+from widthwise.finite import FiniteNetwork
+from widthwise.finite import train as train_finite
+from widthwise.finite.stepsize import REFERENCE_WIDTH, largest_first_step
+from widthwise.finite.train import initial_key, outputs
+from widthwise.kernels import kernel_matrix
+from widthwise.learner import AbstractLearner, Adam, GradientDescent, Posterior
+from widthwise.limits.base import AbstractPrepared, Start
+from widthwise.limits.table import EmptyCell, lookup, regime
+from widthwise.limits.tangent import largest_stable_step
+from widthwise.network.layer import AbstractLayer
+from widthwise.problem import Problem, pose
+from widthwise.progress import Progress
+from widthwise.run import Run
+from widthwise.scaling import AbstractScaling
+
+STEP_ROWS = 2000  # rows on which the largest eigenvalue is measured
+
+
+class OpenCell(NamedTuple):
+    """A width whose member cannot be computed yet, and why."""
+
+    width: float
+    sentence: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """One network at one width under one scaling and learner.
+
+    >>> run = Member(Dense() >> Relu() >> Readout(), math.inf, NTK(), GradientFlow()).train(data)
+    >>> run.limit
+    'TangentKernel'
+
+    Args:
+        network: layers that end in `Readout()`.
+        width: a positive whole number, or `inf`.
+        scaling, learner: see `widthwise.scaling`, `widthwise.learner`.
+    """
+
+    network: AbstractLayer
+    width: float
+    scaling: AbstractScaling
+    learner: AbstractLearner
+
+    def __post_init__(self):
+        if not (self.width == math.inf or (self.width >= 1 and self.width == int(self.width))):
+            raise ValueError(f"width is {self.width}: give a positive whole number, or inf.")
+        regime(self.network, self.scaling, self.learner)  # refuses a scaling without a limit
+
+    def train(self, data: Data, *, seed: int = 0, order: int = 0, logs: int = 16) -> Run:
+        """Trains the member and returns its Run.
+
+        Args:
+            data: training and test rows.
+            seed: initial weights of a finite width; infinity is the mean over them.
+            order: seeds the batches.
+            logs: number of logged times.
+
+        Raises `EmptyCell` where the limit cannot be computed, `Diverged` where training blows up.
+        """
+        problem = pose(data, _loss(self.learner))
+        learner = with_step_size(self.network, self.scaling, self.learner, problem)
+        if self.width == math.inf:
+            prepared = lookup(self.network, self.scaling, learner).prepare(
+                problem, order=order, logs=logs
+            )
+            return _train_limit(self, learner, prepared, problem, None, None)
+        return _train_finite(self, learner, problem, seed, order, logs, None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Runs:
+    """What `Family.train` returns: the runs of all members, and the cells left open."""
+
+    family: "Family"
+    data: Data
+    runs: tuple[Run, ...]
+    open_cells: tuple[OpenCell, ...]
+    lr: float | None
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The finite widths that were trained, ascending."""
+        return tuple(sorted({int(r.width) for r in self.runs if r.width != math.inf}))
+
+    def at(self, width: float) -> tuple[Run, ...]:
+        """The runs of one width, by seed; at inf the mean over initialisations."""
+        return tuple(r for r in self.runs if r.width == width and r.start is None)
+
+    @property
+    def limit(self) -> Run | None:
+        """The member at infinite width, or None while its cell is open."""
+        found = self.at(math.inf)
+        return found[0] if found else None
+
+    def from_start_of(self, run: Run) -> Run | None:
+        """The limit trained from the initial function of a finite run, if there is one."""
+        wanted = (int(run.width), run.seed)
+        return next((r for r in self.runs if r.start == wanted), None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """One network at several widths and seeds, under one scaling and learner.
+
+    >>> family = Family(Dense() >> Relu() >> Readout(), NTK(), GradientDescent(steps=20),
+    ...                 widths=(16, math.inf), seeds=2)
+    >>> [run.width for run in family.train(data, progress=False).runs if run.start is None]
+    [16, 16, inf]
+
+    Args:
+        network, scaling, learner: as for `Member`.
+        widths: positive whole numbers, and `inf`.
+        seeds: draws of initial weights at each finite width.
+    """
+
+    network: AbstractLayer
+    scaling: AbstractScaling
+    learner: AbstractLearner
+    widths: Sequence[float] = (64, 256, 1024, math.inf)
+    seeds: int = 4
+
+    def __post_init__(self):
+        object.__setattr__(self, "widths", tuple(sorted(set(self.widths))))
+        if not self.widths:
+            raise ValueError("widths is empty: give at least one, for example (64, inf).")
+        if self.seeds < 1:
+            raise ValueError(f"seeds is {self.seeds}: give at least 1.")
+        for width in self.widths:
+            Member(self.network, width, self.scaling, self.learner)
+
+    def train(
+        self,
+        data: Data,
+        *,
+        folder: str | Path | None = None,
+        progress: bool = True,
+        order: int = 0,
+        logs: int = 16,
+    ) -> Runs:
+        """Trains every member.
+
+        With a `folder`, each finished run is written there, and a later call with the same
+        settings and data reads it instead of training it again. Ctrl-C raises KeyboardInterrupt;
+        what was finished stays in the folder.
+        """
+        problem = pose(data, _loss(self.learner))
+        learner = with_step_size(self.network, self.scaling, self.learner, problem)
+        shelf = _Shelf.of(folder, self, data, order, logs)
+        finite = [w for w in self.widths if w != math.inf]
+        if isinstance(self.learner, Posterior) and finite:
+            sentence = "a finite network's posterior is not computed yet: use width=inf."
+            open_cells = [OpenCell(w, sentence) for w in finite]
+            finite = []
+        else:
+            open_cells = []
+        runs: list[Run] = []
+        work = sum(_cost(w) for w in finite) * self.seeds
+        with Progress(f"{type(self.scaling).__name__}", work, show=progress) as bar:
+            for width in finite:
+                member = Member(self.network, width, self.scaling, self.learner)
+                for seed in range(self.seeds):
+                    unit = _cost(width) / _steps(learner)
+                    run = shelf.get(f"w{int(width)}-s{seed}")
+                    if run is None:
+                        run = _train_finite(
+                            member, learner, problem, seed, order, logs,
+                            lambda steps, unit=unit: bar.advance(steps * unit),
+                        )  # fmt: skip
+                        shelf.put(f"w{int(width)}-s{seed}", run)
+                    else:
+                        bar.advance(_cost(width))
+                    runs.append(run)
+            if math.inf in self.widths:
+                bar.say("infinite width")
+                try:
+                    runs += self._limits(problem, learner, runs, shelf, order, logs)
+                except EmptyCell as error:
+                    open_cells.append(OpenCell(math.inf, str(error)))
+        return Runs(self, data, tuple(runs), tuple(open_cells), getattr(learner, "lr", None))
+
+    def _limits(self, problem, learner, finite, shelf, order, logs) -> list[Run]:
+        """The limit in the mean, and from the initial function of each finite run."""
+        limit = lookup(self.network, self.scaling, learner)
+        member = Member(self.network, math.inf, self.scaling, self.learner)
+        prepared: AbstractPrepared | None = None
+        found = []
+        for source in (None, *finite):
+            name = "inf" if source is None else f"inf-from-w{int(source.width)}-s{source.seed}"
+            run = shelf.get(name)
+            if run is None:
+                if prepared is None:
+                    prepared = limit.prepare(problem, order=order, logs=logs)
+                start = None if source is None else _start_of(source, problem)
+                label = None if source is None else (int(source.width), source.seed)
+                run = _train_limit(member, learner, prepared, problem, start, label)
+                shelf.put(name, run)
+            found.append(run)
+        return found
+
+
+def with_step_size(
+    network: AbstractLayer, scaling: AbstractScaling, learner: AbstractLearner, problem: Problem
+) -> Any:
+    """The learner with its default step size filled in: one for all widths.
+
+    The largest stable step of gradient descent is that of the tangent kernel at initialisation,
+    which lazy and rich scalings share; it is measured on at most 2,000 rows.
+    """
+    if isinstance(learner, GradientDescent) and learner.lr is None:
+        lazy = regime(network, scaling, learner) == "lazy"
+        x = problem.x_train[:STEP_ROWS]
+        kernel = kernel_matrix(
+            network, x, scaling=scaling, width=math.inf if lazy else REFERENCE_WIDTH
+        ).ntk
+        return dataclasses.replace(
+            learner, lr=learner.safety * largest_stable_step(kernel, learner)
+        )
+    if isinstance(learner, Adam) and learner.lr is None:
+        step = largest_first_step(network, scaling, problem, learner.loss)
+        return dataclasses.replace(learner, lr=learner.safety * step)
+    return learner
+
+
+def _loss(learner: AbstractLearner):
+    return "mse" if isinstance(learner, Posterior) else learner.loss  # type: ignore[attr-defined]
+
+
+def _steps(learner) -> int:
+    return 1 if isinstance(learner, Posterior) else learner.steps
+
+
+def _cost(width: float) -> float:
+    return width**2 + 64 * width  # multiplications of a step, up to a constant
+
+
+def _train_finite(member, learner, problem, seed, order, logs, advance) -> Run:
+    if not isinstance(learner, GradientDescent | Adam):
+        raise EmptyCell(
+            f"{type(learner).__name__} is for width=inf: at width {member.width} use "
+            "GradientDescent() or Adam()."
+        )
+    began = time.perf_counter()
+    net = FiniteNetwork(
+        member.network, int(member.width), problem.x_train.shape[1], problem.y_train.shape[1],
+        member.scaling, learner.entrywise,
+    )  # fmt: skip
+    state, trajectory = train_finite(
+        net, problem, learner, lr=learner.lr, seed=seed, order=order, logs=logs, advance=advance
+    )
+    return Run(
+        member.network, int(member.width), member.scaling, learner, seed, None, None, state,
+        trajectory, problem.offset, problem.task, time.perf_counter() - began,
+        sources_of(member.network, member.scaling),
+    )  # fmt: skip
+
+
+def _train_limit(member, learner, prepared, problem, start, label) -> Run:
+    began = time.perf_counter()
+    trained = prepared.train(start)
+    limit = lookup(member.network, member.scaling, learner)
+    return Run(
+        member.network, math.inf, member.scaling, learner, None, label, type(limit).__name__,
+        trained.state, trained.trajectory, problem.offset, problem.task,
+        time.perf_counter() - began,
+        (*sources_of(member.network, member.scaling), limit.source), trained.notes,
+    )  # fmt: skip
+
+
+def _start_of(run: Run, problem: Problem) -> Start:
+    """The initial function of a finite run: its weights are drawn again from its seed."""
+    net = run.state.net  # type: ignore[attr-defined]
+    assert run.seed is not None
+    function = InitialFunction(net, run.seed)
+    return Start(function(problem.x_train), function(problem.x_test), function)
+
+
+@dataclasses.dataclass(frozen=True)
+class InitialFunction:
+    """What a finite network computes before training."""
+
+    net: FiniteNetwork
+    seed: int
+
+    def __call__(self, x) -> np.ndarray:
+        drawn = self.net.draw(initial_key(self.seed))
+        return outputs(self.net, drawn, x).astype(np.float64)
+
+
+def sources_of(network: AbstractLayer, scaling: AbstractScaling) -> tuple[str, ...]:
+    """The sources of the rules that a network and its scaling use."""
+    inner = getattr(network, "layers", None) or getattr(network, "branches", None)
+    if inner:
+        found = [key for layer in inner for key in sources_of(layer, scaling)]
+        return tuple(dict.fromkeys(found))
+    own = getattr(network, "source", None)
+    return (own, scaling.source) if own else (scaling.source,)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shelf:
+    """Finished runs on disk, under a name that changes with whatever they depend on."""
+
+    folder: Path | None
+    digest: str
+
+    @classmethod
+    def of(cls, folder, family: Family, data: Data, order: int, logs: int) -> "_Shelf":
+        settings = (family.network, family.scaling, family.learner, data.fingerprint(), order, logs)
+        digest = hashlib.sha256(repr(settings).encode()).hexdigest()[:12]
+        if folder is not None:
+            folder = Path(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+        return cls(folder, digest)
+
+    def _path(self, name: str) -> Path:
+        assert self.folder is not None
+        return self.folder / f"{self.digest}-{name}.run"
+
+    def get(self, name: str) -> Run | None:
+        if self.folder is None or not self._path(name).exists():
+            return None
+        try:
+            return Run.load(self._path(name))
+        except ValueError:
+            return None  # cut off or of another version: train it again
+
+    def put(self, name: str, run: Run) -> None:
+        if self.folder is not None:
+            run.save(self._path(name))

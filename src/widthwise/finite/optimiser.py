@@ -1,0 +1,61 @@
+"""A learner as an Optax optimiser with one step size a tensor."""
+
+import jax
+import optax
+
+from widthwise.finite.instance import FiniteNetwork
+from widthwise.learner import AbstractLearner, Adam, GradientDescent
+
+
+def optimiser(
+    net: FiniteNetwork, learner: AbstractLearner, lr: float, rows: int
+) -> optax.GradientTransformation:
+    """Steps of a learner in the coordinates of a network's scaling.
+
+    Decay multiplies every weight by 1 - lr * decay whatever its step size, and ridge pulls with
+    lr * ridge / rows in NTK coordinates: both mean the same at every width and under every
+    equivalent choice of multiplier and initial variance.
+    """
+    rates = net.map(lambda one: one.rate)
+
+    def scale_by_rate() -> optax.GradientTransformation:
+        return optax.stateless(
+            lambda updates, _: jax.tree.map(lambda u, rate: -lr * rate * u, updates, rates)
+        )
+
+    if isinstance(learner, GradientDescent):
+        pulls = (_decay(learner.weight_decay, rates), _anchor(learner.ridge / rows, rates))
+        momentum = optax.trace(learner.momentum) if learner.momentum else optax.identity()
+        return optax.chain(*pulls, momentum, scale_by_rate())
+    assert isinstance(learner, Adam)
+    grow = net.map(lambda one: one.gradient_scale)
+    return optax.chain(
+        optax.stateless(lambda g, _: jax.tree.map(lambda u, s: s * u, g, grow)),
+        optax.scale_by_adam(learner.b1, learner.b2, learner.eps),
+        _decay(learner.weight_decay, rates),
+        scale_by_rate(),
+    )
+
+
+def _decay(strength: float, rates) -> optax.GradientTransformation:
+    if not strength:
+        return optax.identity()
+
+    def update(updates, parameters):
+        return jax.tree.map(lambda u, w, r: u + strength / r * w, updates, parameters, rates)
+
+    return optax.stateless(update)
+
+
+def _anchor(strength: float, rates) -> optax.GradientTransformation:
+    """Pulls towards the initial weights, which it remembers."""
+    if not strength:
+        return optax.identity()
+
+    def update(updates, start, parameters):
+        pulled = jax.tree.map(
+            lambda u, w, w0, r: u + strength / r * (w - w0), updates, parameters, start, rates
+        )
+        return pulled, start
+
+    return optax.GradientTransformation(lambda parameters: parameters, update)

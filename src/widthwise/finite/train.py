@@ -1,0 +1,181 @@
+"""Training of finite networks: one compiled loop between two logged steps, in float32."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Float, PyTree
+
+from widthwise.finite.instance import FiniteNetwork
+from widthwise.finite.optimiser import optimiser
+from widthwise.learner import AbstractLearner, LossName
+from widthwise.problem import Problem, batches, logged_steps, loss_value
+from widthwise.run import AbstractState, Prediction, Trajectory
+
+PROBES = 64  # rows at which layer kernels are logged
+ROWS = 4096  # rows a forward pass holds at once
+
+
+class Diverged(ValueError):
+    """Training left the finite numbers: the step size is past what is stable."""
+
+
+class NetworkState(AbstractState, eqx.Module):
+    """A trained finite network."""
+
+    net: FiniteNetwork
+    parameters: PyTree
+
+    def predict(self, x: Float[np.ndarray, "m d"], covariance: bool) -> Prediction:
+        value = outputs(self.net, self.parameters, x)
+        return Prediction(value, None, "one draw of initial weights")
+
+
+def outputs(net: FiniteNetwork, parameters: PyTree, x) -> Float[np.ndarray, "m k"]:
+    """The network's outputs at any number of rows."""
+    x = np.asarray(x)
+    if x.shape[1] != net.n_inputs:
+        raise ValueError(f"x has {x.shape[1]} columns and training had {net.n_inputs}.")
+    dtype = jax.tree.leaves(parameters)[0].dtype
+    tiles = [
+        np.asarray(_forward(net, parameters, jnp.asarray(x[i : i + ROWS], dtype)))
+        for i in range(0, max(len(x), 1), ROWS)
+    ]
+    return np.concatenate(tiles)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _forward(net, parameters, x):
+    return net.apply(parameters, x)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _kernels(net, parameters, x):
+    found = net.features(parameters, x)
+    return {name: h @ h.T / h.shape[1] for name, h in found.items()}
+
+
+def sample_loss(out, target, loss: LossName):
+    """A row's loss, as a JAX function."""
+    if loss == "mse":
+        return 0.5 * jnp.sum((out - target) ** 2)
+    return optax.safe_softmax_cross_entropy(out, target)
+
+
+class _Spec(eqx.Module):
+    """What a compiled loop depends on."""
+
+    net: FiniteNetwork
+    learner: AbstractLearner
+    lr: float
+    rows: int
+
+
+def train(
+    net: FiniteNetwork,
+    problem: Problem,
+    learner: AbstractLearner,
+    *,
+    lr: float,
+    seed: int,
+    order: int = 0,
+    logs: int = 16,
+    advance: Callable[[int], None] | None = None,
+    dtype: str = "float32",
+) -> tuple[NetworkState, Trajectory]:
+    """Trains one draw of the network.
+
+    Args:
+        net: the network at its width, under its scaling.
+        problem: rows and coded targets.
+        learner: `GradientDescent` or `Adam`.
+        lr: step size in width-free coordinates.
+        seed: seeds the initial weights.
+        order: seeds the batches, which all members share.
+        logs: number of logged times.
+        advance: called with the number of steps done since the last call.
+        dtype: "float32", or "float64" under `widthwise.solve.float64`.
+
+    Raises `Diverged` when losses stop being finite.
+    """
+    spec = _Spec(net, learner, float(lr), len(problem.x_train))
+    parameters = net.draw(initial_key(seed), dtype)
+    state = _optimiser(spec).init(parameters)
+    x, y = (jnp.asarray(part, dtype) for part in (problem.x_train, problem.y_train))
+    steps = learner.steps  # type: ignore[attr-defined]
+    order_of_rows = batches(len(problem.x_train), steps, learner.batch_size, order)  # type: ignore[attr-defined]
+    log = _Log(net, problem, learner.loss)  # type: ignore[attr-defined]
+    log.write(0, parameters)
+    times = logged_steps(steps, logs)
+    for before, now in zip(times[:-1], times[1:], strict=True):
+        rows = None if order_of_rows is None else jnp.asarray(order_of_rows[before:now])
+        parameters, state = _advance(spec, now - before, parameters, state, x, y, rows)
+        log.write(now, parameters)
+        if advance is not None:
+            advance(now - before)
+    return NetworkState(net, jax.tree.map(np.asarray, parameters)), log.trajectory()
+
+
+def initial_key(seed: int) -> Any:
+    """The key of the initial weights: one a seed, the same at every width."""
+    return jax.random.fold_in(jax.random.key(seed), 1)
+
+
+def _optimiser(spec: _Spec) -> optax.GradientTransformation:
+    return optimiser(spec.net, spec.learner, spec.lr, spec.rows)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2, 3))
+def _advance(spec: _Spec, count: int, parameters, state, x, y, rows):
+    loss: LossName = spec.learner.loss  # type: ignore[attr-defined]
+
+    def objective(parameters, x, y):
+        out = spec.net.apply(parameters, x)
+        return jnp.mean(jax.vmap(lambda o, t: sample_loss(o, t, loss))(out, y))
+
+    def step(carry, batch):
+        parameters, state = carry
+        inputs, targets = (x, y) if batch is None else (x[batch], y[batch])
+        gradient = jax.grad(objective)(parameters, inputs, targets)
+        updates, state = _optimiser(spec).update(gradient, state, parameters)
+        return (optax.apply_updates(parameters, updates), state), None
+
+    carry, _ = jax.lax.scan(step, (parameters, state), rows, length=count)
+    return carry
+
+
+class _Log:
+    """Collects what a trajectory holds."""
+
+    def __init__(self, net: FiniteNetwork, problem: Problem, loss: LossName):
+        self.net, self.problem, self.loss = net, problem, loss
+        self.rows: list[tuple] = []
+        self.kernels: list[dict] = []
+
+    def write(self, step: int, parameters) -> None:
+        out_train = outputs(self.net, parameters, self.problem.x_train)
+        train_loss = loss_value(out_train, self.problem.y_train, self.loss)
+        if not np.isfinite(train_loss):
+            raise Diverged(
+                f"Training at width {self.net.width} left the finite numbers by step {step}: "
+                "lower lr, or leave it out for the largest stable step times a safety factor."
+            )
+        probes = self.problem.x_test
+        out_test = outputs(self.net, parameters, probes)
+        test_loss = loss_value(out_test, self.problem.y_test, self.loss) if len(probes) else np.nan
+        self.rows.append((step, train_loss, test_loss, out_test))
+        shown = probes if len(probes) else self.problem.x_train
+        dtype = jax.tree.leaves(parameters)[0].dtype
+        found = _kernels(self.net, parameters, jnp.asarray(shown[:PROBES], dtype))
+        self.kernels.append({name: np.asarray(kernel) for name, kernel in found.items()})
+
+    def trajectory(self) -> Trajectory:
+        steps, train_loss, test_loss, out = (np.asarray(c) for c in zip(*self.rows, strict=True))
+        names = self.kernels[0]
+        kernels = {name: np.stack([k[name] for k in self.kernels]) for name in names}
+        return Trajectory(steps.astype(float), train_loss, test_loss, out, kernels)
