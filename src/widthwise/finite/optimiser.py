@@ -1,6 +1,7 @@
 """A learner as an Optax optimiser with one step size a tensor."""
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from widthwise.finite.instance import FiniteNetwork
@@ -58,4 +59,5 @@ def _anchor(strength: float, rates) -> optax.GradientTransformation:
         )
         return pulled, start
 
-    return optax.GradientTransformation(lambda parameters: parameters, update)
+    # a copy: the loop donates parameters and state, and no buffer can be given away twice
+    return optax.GradientTransformation(lambda start: jax.tree.map(jnp.copy, start), update)
