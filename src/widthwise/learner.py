@@ -77,17 +77,25 @@ class GradientFlow(AbstractLearner):
 
     Args:
         time: step size times number of steps; inf runs to the end (squared error only).
+        friction: None flows down the gradient; a number flows as a heavy ball does, with
+            theta'' = -friction theta' - gradient. Momentum m at step size lr is friction
+            (1 - m) / sqrt(lr), and `time` then counts steps in units of sqrt(lr).
         ridge, loss: as for `GradientDescent`.
     """
 
     kind: ClassVar[str] = "gradient descent"
     time: float = math.inf
+    friction: float | None = None
     ridge: float = 0.0
     loss: LossName = "mse"
 
     def __check_init__(self):
         if not self.time > 0:
             raise ValueError(f"time is {self.time}: give a positive number, or inf.")
+        if self.friction is not None and not 0 < self.friction < math.inf:
+            raise ValueError(f"friction is {self.friction}: give a positive number, or None.")
+        if self.loss == "cross_entropy" and self.time == math.inf:
+            raise ValueError("Cross-entropy has no end at infinite time: give a finite time.")
         if not (self.ridge >= 0 and math.isfinite(self.ridge)):
             raise ValueError(f"ridge is {self.ridge}: it cannot be negative.")
         check_loss(self.loss)
@@ -140,15 +148,20 @@ class Posterior(AbstractLearner):
     Args:
         noise: variance of the noise on the targets; None chooses it by the log evidence.
         tune: also choose every layer's variances by the log evidence.
+        kernel: the prior's covariance: "nngp", that of the networks themselves, or "ntk", that of
+            networks linear in their parameters around a random start.
     """
 
     kind: ClassVar[str] = "posterior"
     noise: float | None = None
     tune: bool = False
+    kernel: Literal["nngp", "ntk"] = "nngp"
 
     def __check_init__(self):
         if self.noise is not None and not (self.noise > 0 and math.isfinite(self.noise)):
             raise ValueError(f"noise is {self.noise}: a noise variance is positive.")
+        if self.kernel not in ("nngp", "ntk"):
+            raise ValueError(f"kernel is {self.kernel!r}: choose 'nngp' or 'ntk'.")
 
 
 def _check_safety(safety: float) -> None:

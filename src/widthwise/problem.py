@@ -8,6 +8,12 @@ from jaxtyping import Float, Int
 
 from widthwise.learner import LossName
 
+PROBES = 64  # rows at which layer kernels are logged
+
+
+class Diverged(ValueError):
+    """Training left the finite numbers: the step size is past what is stable."""
+
 
 class Problem(NamedTuple):
     """Training and probe rows with their targets as the loss reads them.
@@ -21,6 +27,11 @@ class Problem(NamedTuple):
     y_test: Float[np.ndarray, "m k"]
     offset: float
     task: str  # "classification" or "regression"
+
+    @property
+    def probes(self) -> Float[np.ndarray, "q d"]:
+        """The rows at which layer kernels are logged: test rows, or training rows without any."""
+        return (self.x_test if len(self.x_test) else self.x_train)[:PROBES]
 
 
 def pose(data, loss: LossName) -> Problem:

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from widthwise.finite import FiniteNetwork, empirical_kernel, train
 from widthwise.finite.train import initial_key
-from widthwise.finite import Diverged, FiniteNetwork, empirical_kernel, train
 from widthwise.kernels import kernel_matrix
 from widthwise.learner import Adam, GradientDescent
 from widthwise.network import Dense, Erf, Readout, Relu, Tanh
-from widthwise.problem import Problem
+from widthwise.problem import Diverged, Problem
 from widthwise.scaling import ABC, NTK, MeanField, MuP, Richness, Standard
 from widthwise.solve import float64
 

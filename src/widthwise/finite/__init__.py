@@ -4,5 +4,4 @@ from widthwise.finite.empirical import empirical_kernel as empirical_kernel
 from widthwise.finite.empirical import tangent_product as tangent_product
 from widthwise.finite.empirical import taylor_expand as taylor_expand
 from widthwise.finite.instance import FiniteNetwork as FiniteNetwork
-from widthwise.finite.train import Diverged as Diverged
 from widthwise.finite.train import train as train

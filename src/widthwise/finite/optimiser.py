@@ -43,7 +43,7 @@ def _decay(strength: float, rates) -> optax.GradientTransformation:
         return optax.identity()
 
     def update(updates, parameters):
-        return jax.tree.map(lambda u, w, r: u + strength / r * w, updates, parameters, rates)
+        return jax.tree.map(lambda u, w, r: u + _over(strength, r) * w, updates, parameters, rates)
 
     return optax.stateless(update)
 
@@ -55,9 +55,14 @@ def _anchor(strength: float, rates) -> optax.GradientTransformation:
 
     def update(updates, start, parameters):
         pulled = jax.tree.map(
-            lambda u, w, w0, r: u + strength / r * (w - w0), updates, parameters, start, rates
+            lambda u, w, w0, r: u + _over(strength, r) * (w - w0), updates, parameters, start, rates
         )
         return pulled, start
 
     # a copy: the loop donates parameters and state, and no buffer can be given away twice
     return optax.GradientTransformation(lambda start: jax.tree.map(jnp.copy, start), update)
+
+
+def _over(strength: float, rate: float) -> float:
+    """strength / rate; 0 for weights that are not trained, whose rate is 0."""
+    return strength / rate if rate else 0.0

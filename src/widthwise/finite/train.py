@@ -14,15 +14,10 @@ from jaxtyping import Float, PyTree
 from widthwise.finite.instance import FiniteNetwork
 from widthwise.finite.optimiser import optimiser
 from widthwise.learner import AbstractLearner, LossName
-from widthwise.problem import Problem, batches, logged_steps, loss_value
+from widthwise.problem import Diverged, Problem, batches, logged_steps, loss_value
 from widthwise.run import AbstractState, Prediction, Trajectory
 
-PROBES = 64  # rows at which layer kernels are logged
 ROWS = 4096  # rows a forward pass holds at once
-
-
-class Diverged(ValueError):
-    """Training left the finite numbers: the step size is past what is stable."""
 
 
 class NetworkState(AbstractState, eqx.Module):
@@ -165,13 +160,12 @@ class _Log:
                 f"Training at width {self.net.width} left the finite numbers by step {step}: "
                 "lower lr, or leave it out for the largest stable step times a safety factor."
             )
-        probes = self.problem.x_test
-        out_test = outputs(self.net, parameters, probes)
-        test_loss = loss_value(out_test, self.problem.y_test, self.loss) if len(probes) else np.nan
+        out_test = outputs(self.net, parameters, self.problem.x_test)
+        any_test = len(out_test) > 0
+        test_loss = loss_value(out_test, self.problem.y_test, self.loss) if any_test else np.nan
         self.rows.append((step, train_loss, test_loss, out_test))
-        shown = probes if len(probes) else self.problem.x_train
         dtype = jax.tree.leaves(parameters)[0].dtype
-        found = _kernels(self.net, parameters, jnp.asarray(shown[:PROBES], dtype))
+        found = _kernels(self.net, parameters, jnp.asarray(self.problem.probes, dtype))
         self.kernels.append({name: np.asarray(kernel) for name, kernel in found.items()})
 
     def trajectory(self) -> Trajectory:

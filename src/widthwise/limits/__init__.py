@@ -1,8 +1,9 @@
 """Width infinity: one file a limit; `lookup` picks by scaling and learner."""
 
 from widthwise.limits.base import AbstractLimit as AbstractLimit
+from widthwise.limits.base import EmptyCell as EmptyCell
 from widthwise.limits.base import Start as Start
+from widthwise.limits.evidence import log_evidence as log_evidence
 from widthwise.limits.nngp import NNGP as NNGP
-from widthwise.limits.table import EmptyCell as EmptyCell
 from widthwise.limits.table import lookup as lookup
 from widthwise.limits.tangent import TangentKernel as TangentKernel

@@ -15,6 +15,10 @@ from widthwise.run import AbstractState, Trajectory
 from widthwise.scaling import AbstractScaling
 
 
+class EmptyCell(ValueError):
+    """A cell of the table whose limit cannot be computed (yet): the message names it."""
+
+
 class Start(NamedTuple):
     """An initial function: its values at training and probe rows, and itself for new rows."""
 

@@ -5,14 +5,10 @@ import inspect
 import jax
 
 from widthwise.learner import AbstractLearner
-from widthwise.limits.base import AbstractLimit
+from widthwise.limits.base import AbstractLimit, EmptyCell
 from widthwise.network.build import is_weight, specify
 from widthwise.network.layer import AbstractLayer
 from widthwise.scaling import AbstractScaling, Role
-
-
-class EmptyCell(ValueError):
-    """A cell of the table whose limit cannot be computed (yet): the message names it."""
 
 
 def all_limits() -> tuple[type[AbstractLimit], ...]:
@@ -30,7 +26,7 @@ def depth_of(network: AbstractLayer) -> int:
 
 
 def regime(network: AbstractLayer, scaling: AbstractScaling, learner: AbstractLearner) -> str:
-    """"lazy" or "rich". Raises ValueError, naming what blows up, for an unstable scaling."""
+    """ "lazy" or "rich". Raises ValueError, naming what blows up, for an unstable scaling."""
     found = scaling.classify(depth_of(network), entrywise=learner.entrywise)
     if not found.stable or found.trivial:
         raise ValueError(f"{scaling!r} has no limit: it is {found}. Try NTK() or MuP().")

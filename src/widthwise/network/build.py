@@ -28,7 +28,7 @@ def specify(network: AbstractLayer, n_inputs: int, n_outputs: int | None) -> PyT
     def resolve(weight: Weight) -> Weight:
         ends = weight.fan_out == OUTPUTS
         fan_out = Size(fixed=n_outputs or 1) if ends else weight.fan_out
-        return Weight(weight.fan_in, fan_out, weight.variance, weight.gain)
+        return Weight(weight.fan_in, fan_out, weight.variance, weight.gain, weight.trained)
 
     return jax.tree.map(resolve, network.weights(start), is_leaf=is_weight)
 
@@ -36,7 +36,8 @@ def specify(network: AbstractLayer, n_inputs: int, n_outputs: int | None) -> PyT
 def slot_of(weight: Weight, scaling: AbstractScaling, entrywise: bool = False) -> Slot:
     """Multiplier, initial std and step size of one tensor, as powers of the width."""
     gain, std = weight.natural()
-    return scaling.slot(weight.role, gain, std, is_bias=weight.fan_in is None, entrywise=entrywise)
+    slot = scaling.slot(weight.role, gain, std, is_bias=weight.fan_in is None, entrywise=entrywise)
+    return slot if weight.trained else slot._replace(rate=Power(0.0, slot.rate.exponent))
 
 
 def tangents(
@@ -49,12 +50,13 @@ def tangents(
     """
 
     def limit(weight: Weight) -> Tangent:
-        slot = slot_of(weight, scaling)
         inputs = _fan_in(weight)
-        square = slot.multiplier * slot.multiplier * inputs
-        variance = (square * slot.std * slot.std).at(width)
-        tangent = (square * slot.rate).at(width)
-        return Tangent(variance, tangent)
+        slot = slot_of(weight, scaling)
+        tangent = slot.multiplier * slot.multiplier * inputs * slot.rate
+        # The covariance is linear in the variance: written so, its gradient is finite at 0 too.
+        unit = slot_of(Weight(weight.fan_in, weight.fan_out, 1.0, weight.gain), scaling)
+        entry = unit.multiplier * unit.std
+        return Tangent(weight.variance * (entry * entry * inputs).at(width), tangent.at(width))
 
     return jax.tree.map(limit, specify(network, n_inputs, None), is_leaf=is_weight)
 

@@ -1,10 +1,11 @@
 """Layers with weights: Dense grows with the width, Readout takes its outputs from the data."""
 
-import math
+from numbers import Real
 from typing import ClassVar
 
 import equinox as eqx
 
+from widthwise import settings
 from widthwise.network.layer import AbstractLayer, Weight
 from widthwise.network.signal import OUTPUTS, Size, Vector
 from widthwise.scaling import Number
@@ -30,6 +31,7 @@ class Dense(AbstractLayer):
         bias_variance: variance of b at the start; 0 starts at zero.
         bias_multiplier: b enters as bias_multiplier * b and is trained; its square is the bias's
             share in the tangent kernel, where 1 would drown the weights. 0 leaves it out.
+        trained: False keeps the layer as it was drawn, under every learner that steps weights.
     """
 
     source: ClassVar[str] = "jacot2018, Proposition 1 and Theorem 1; lee2018, eq. (4)"
@@ -37,13 +39,14 @@ class Dense(AbstractLayer):
     weight_variance: Number = 2.0
     bias_variance: Number = 0.0
     bias_multiplier: Number = 0.1
+    trained: bool = eqx.field(default=True, static=True)
 
     def __check_init__(self):
-        if self.times < 1:
-            raise ValueError(f"times is {self.times}: a layer is at least 1 times the width.")
+        settings.whole(self, "times")
         _check(self)
 
     def signal(self, incoming: Vector) -> Vector:
+        _not_after_readout(self, incoming)
         return Vector(Size(times=self.times), gaussian=True)
 
     def weights(self, incoming: Vector) -> Affine:
@@ -72,13 +75,13 @@ class Readout(AbstractLayer):
     weight_variance: Number = 0.25
     bias_variance: Number = 0.0
     bias_multiplier: Number = 0.1
+    trained: bool = eqx.field(default=True, static=True)
 
     def __check_init__(self):
         _check(self)
 
     def signal(self, incoming: Vector) -> Vector:
-        if incoming.size == OUTPUTS:
-            raise ValueError("Readout() after Readout(): a network has one readout, its last layer.")
+        _not_after_readout(self, incoming)
         return Vector(OUTPUTS, gaussian=True)
 
     def weights(self, incoming: Vector) -> Affine:
@@ -94,25 +97,28 @@ class Readout(AbstractLayer):
         return True
 
 
+def _not_after_readout(layer: Dense | Readout, incoming: Vector) -> None:
+    if incoming.size == OUTPUTS:
+        raise ValueError(f"{layer!r} after Readout(): a network has one readout, its last layer.")
+
+
 def _affine(layer: Dense | Readout, incoming: Vector, fan_out: Size) -> Affine:
     if incoming.size is None:
         raise ValueError(f"The number of features that arrive at {layer!r} is not known.")
     return Affine(
-        Weight(incoming.size, fan_out, layer.weight_variance),
-        Weight(None, fan_out, layer.bias_variance, layer.bias_multiplier),
+        Weight(incoming.size, fan_out, layer.weight_variance, trained=layer.trained),
+        Weight(None, fan_out, layer.bias_variance, layer.bias_multiplier, layer.trained),
     )
 
 
 def _check(layer: Dense | Readout) -> None:
-    for name in ("weight_variance", "bias_variance", "bias_multiplier"):
-        value = getattr(layer, name)
-        if not isinstance(value, (int, float)):
-            continue  # traced, where variances are chosen by gradient
-        if not (math.isfinite(value) and value >= 0) or (name == "weight_variance" and value == 0):
-            raise ValueError(f"{name} is {value}: give a finite, positive number.")
-    bias = (layer.bias_variance, layer.bias_multiplier)
-    if all(isinstance(x, (int, float)) for x in bias) and bias[0] > 0 and bias[1] == 0:
-        raise ValueError(
-            f"bias_variance is {bias[0]} but bias_multiplier is 0: a bias that is left out has no "
-            "variance."
-        )
+    settings.number(layer, "weight_variance", above=0)
+    settings.number(layer, "bias_variance", low=0)
+    settings.number(layer, "bias_multiplier", low=0)
+    variance, multiplier = layer.bias_variance, layer.bias_multiplier
+    if isinstance(multiplier, Real) and multiplier == 0:
+        if not isinstance(variance, Real) or variance > 0:
+            raise ValueError(
+                f"bias_variance is {variance} but bias_multiplier is 0: a bias that is left out "
+                "has no variance."
+            )

@@ -21,6 +21,7 @@ class Weight(eqx.Module):
     fan_out: Size
     variance: Number
     gain: Number = 1.0  # biases only: a weight's gain follows from variance and fan-in
+    trained: bool = True
 
     @property
     def role(self) -> Role:
@@ -69,13 +70,28 @@ class AbstractLayer(eqx.Module):
         return chain(self, after)
 
     def __add__(self, other: "AbstractLayer") -> "AbstractLayer":
+        _check_layers(self, other)
         return Sum((*_branches(self), *_branches(other)))
+
+
+def _check_layers(*layers) -> None:
+    for layer in layers:
+        if not isinstance(layer, AbstractLayer):
+            raise TypeError(
+                f"{layer!r} is no layer: compose layers such as Dense() >> Relu() >> Readout()."
+            )
+
+
+def _flat(layers) -> tuple[AbstractLayer, ...]:
+    _check_layers(*layers)
+    groups = [x.layers if isinstance(x, Chain) else (x,) for x in layers]
+    return tuple(layer for group in groups for layer in group)
 
 
 class Chain(AbstractLayer):
     """Layers one after another; made by `>>`, always flat."""
 
-    layers: tuple[AbstractLayer, ...]
+    layers: tuple[AbstractLayer, ...] = eqx.field(converter=_flat)
 
     def __check_init__(self):
         self.signal(Vector())  # refuses here, when composed, what no rule covers
@@ -103,9 +119,10 @@ class Chain(AbstractLayer):
         return moments
 
     def fresh(self) -> bool:
-        # Identity passes on what came before it.
-        last = [layer for layer in self.layers if not isinstance(layer, Identity)]
-        return bool(last) and last[-1].fresh()
+        for layer in reversed(self.layers):
+            if not _passes(layer):
+                return layer.fresh()
+        return False
 
     def __repr__(self) -> str:
         return " >> ".join(
@@ -194,16 +211,19 @@ class Sum(AbstractLayer):
         )
 
 
+def _passes(layer: AbstractLayer) -> bool:
+    """True if a layer hands on what came before it, with nothing but fresh weights added."""
+    if isinstance(layer, Chain):
+        return all(map(_passes, layer.layers))
+    if isinstance(layer, Sum):
+        return not layer.fresh() and all(x.fresh() or _passes(x) for x in layer.branches)
+    return isinstance(layer, Identity)
+
+
 def _branches(layer: AbstractLayer) -> tuple[AbstractLayer, ...]:
     return layer.branches if isinstance(layer, Sum) else (layer,)
 
 
 def chain(*layers: AbstractLayer) -> Chain:
     """Layers one after another, with nested chains laid flat."""
-    for layer in layers:
-        if not isinstance(layer, AbstractLayer):
-            raise TypeError(
-                f"{layer!r} is no layer: compose layers such as Dense() >> Relu() >> Readout()."
-            )
-    flat = [x.layers if isinstance(x, Chain) else (x,) for x in layers]
-    return Chain(tuple(layer for group in flat for layer in group))
+    return Chain(layers)

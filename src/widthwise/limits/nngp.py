@@ -1,0 +1,115 @@
+"""The lazy posterior: a Gaussian process whose covariance is the network's kernel."""
+
+import dataclasses
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Float
+
+from widthwise.kernels import kernel_matrix
+from widthwise.learner import AbstractLearner, Posterior
+from widthwise.limits.base import AbstractLimit, AbstractPrepared, Start, Trained
+from widthwise.limits.evidence import best_noise, best_variances
+from widthwise.limits.tangent import feature_kernels
+from widthwise.network.layer import AbstractLayer
+from widthwise.problem import Problem, loss_value
+from widthwise.run import AbstractState, Prediction, Trajectory
+from widthwise.scaling import AbstractScaling
+from widthwise.solve import Factor, cholesky
+
+GIVEN = "the data, with Gaussian noise"
+
+
+class NNGP(AbstractLimit):
+    """Gaussian-process regression with the covariance of infinitely wide random networks.
+
+    >>> limit = NNGP(Dense() >> Relu() >> Readout(), NTK(), Posterior(noise=0.1))
+    >>> limit.regime
+    'lazy'
+
+    mean = k(x, X) (K + noise I)^-1 y and covariance k(x, x') - k(x, X) (K + noise I)^-1 k(X, x'),
+    of the function; for a new target add the noise to its variance. Classes are regressed on
+    one-hot targets. Noise and variances that are not given maximise the log evidence.
+    """
+
+    source: ClassVar[str] = "lee2018, eqs. (8) and (9); rasmussen2006, eqs. (2.25), (2.26), (2.30)"
+    regime: ClassVar[str] = "lazy"
+    learners: ClassVar[tuple[type[AbstractLearner], ...]] = (Posterior,)
+    network: AbstractLayer
+    scaling: AbstractScaling
+    learner: Posterior
+
+    def prepare(self, problem: Problem, *, order: int, logs: int) -> AbstractPrepared:
+        """Chooses what is not given, then factorises the kernel of the training rows."""
+        network, noise = self.network, self.learner.noise
+        x, y, which = problem.x_train, problem.y_train, self.learner.kernel
+        notes = []
+        if self.learner.tune:
+            network, noise = best_variances(
+                network, x, y, scaling=self.scaling, kernel=which, noise=noise
+            )
+            notes.append(f"The log evidence chose noise {noise:.3g} and the network {network!r}.")
+        kernel = getattr(kernel_matrix(network, x, scaling=self.scaling), which)
+        if noise is None:
+            noise, _ = best_noise(kernel, y)
+            notes.append(f"The log evidence chose a noise variance of {noise:.3g}.")
+        factor = cholesky(kernel + noise * np.eye(len(kernel)))
+        if factor.jitter:
+            notes.append(f"The kernel needed a jitter of {factor.jitter:g} of its diagonal.")
+        state = PosteriorState(
+            network, self.scaling, which, x, factor.solve(y), factor, float(noise)
+        )
+        return _Prepared(self, problem, state, tuple(notes))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Prepared(AbstractPrepared):
+    limit: NNGP
+    problem: Problem
+    state: "PosteriorState"
+    notes: tuple[str, ...]
+
+    def train(self, start: Start | None = None) -> Trained:
+        """Bayes starts from no function, so `start` changes nothing."""
+        problem, state = self.problem, self.state
+        # (K + noise) weights = y: what is left of the targets at the training rows is noise
+        train = problem.y_train - state.noise * state.weights
+        test = state.predict(problem.x_test, False).value if len(problem.x_test) else None
+        test = np.empty((0, train.shape[1])) if test is None else test
+        before, after = np.zeros_like(train), np.zeros_like(test)
+        losses = [
+            [loss_value(f, y, "mse") if len(y) else np.nan for f in (zero, mean)]
+            for zero, mean, y in (
+                (before, train, problem.y_train), (after, test, problem.y_test)
+            )
+        ]  # fmt: skip
+        kernels = feature_kernels(state.network, state.scaling, problem, 2)
+        trajectory = Trajectory(
+            np.array([0.0, 1.0]), np.array(losses[0]), np.array(losses[1]),
+            np.stack([after, test]), kernels,
+        )  # fmt: skip
+        return Trained(state, trajectory, self.notes)
+
+
+@dataclasses.dataclass(frozen=True)
+class PosteriorState(AbstractState):
+    """The factorised kernel of the training rows and the weights of the mean."""
+
+    network: AbstractLayer
+    scaling: AbstractScaling
+    kernel: str
+    x_train: Float[np.ndarray, "n d"]
+    weights: Float[np.ndarray, "n k"]
+    factor: Factor
+    noise: float
+
+    def predict(self, x: Float[np.ndarray, "m d"], covariance: bool) -> Prediction:
+        cross = getattr(
+            kernel_matrix(self.network, x, self.x_train, scaling=self.scaling), self.kernel
+        )
+        value = cross @ self.weights
+        if not covariance:
+            return Prediction(value, None, GIVEN)
+        prior = getattr(kernel_matrix(self.network, x, scaling=self.scaling), self.kernel)
+        half = self.factor.half(cross.T)
+        return Prediction(value, prior - half.T @ half, GIVEN)
