@@ -1,9 +1,8 @@
 """The main job: one network at several widths and scalings on one data set, told as a page."""
 
 import dataclasses
-import importlib.metadata
 import math
-import platform
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,18 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from widthwise.data import Data
-from widthwise.family import Family, Runs
+from widthwise.data import Data, names
+from widthwise.family import Family
 from widthwise.learner import AbstractLearner, GradientDescent, GradientFlow, Posterior
-from widthwise.measure import AbstractInstrument, Agreement, Consistency, FeatureMovement, Finding
-from widthwise.measure.agreement import accuracy, r_squared
+from widthwise.measure.agreement import accuracy, name_of, r_squared
 from widthwise.network import AbstractLayer, Dense, Readout, Relu
-from widthwise.report import Result, cite
+from widthwise.report import Result
+from widthwise.report.build import build, settings_of
 from widthwise.scaling import NTK, AbstractScaling, MuP
 
 # The two limits that need no step size: they say what the lazy network could reach.
 ENDS = (GradientFlow(), Posterior())
-VERSIONED = ("widthwise", "jax", "equinox", "optax", "numpy", "scipy", "scikit-learn")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,25 +73,21 @@ def compare(
     for family in (*families, *ends):
         start = time.perf_counter()
         runs = family.train(data, folder=folder, progress=progress, order=settings.seed)
-        seconds[_name(family)] = round(time.perf_counter() - start, 2)
+        seconds[name_of(family)] = round(time.perf_counter() - start, 2)
         trained.append(runs)
-    main = trained[: len(families)]
-    findings: list[Finding] = []
-    instruments: tuple[AbstractInstrument, ...] = (
-        Consistency(tolerance=settings.tolerance), FeatureMovement(),
-    )  # fmt: skip
-    for runs in main:
-        for instrument in instruments:
-            findings.append(instrument(runs))
-            say(f"{findings[-1].title}: {findings[-1].sentence}")
-    start = time.perf_counter()
     baseline = fit_baseline(data, settings.seed)
-    seconds["baseline"] = round(time.perf_counter() - start, 2)
-    agreement = Agreement()(trained)
-    findings.append(_with_baseline(agreement, baseline))
-    say(f"{findings[-1].title}: {findings[-1].sentence}")
+    seconds["baseline"] = baseline["seconds"]
     seconds["all"] = round(time.perf_counter() - began, 2)
-    return _result(data, settings, trained, main, findings, baseline, seconds)
+    return build(
+        trained,
+        settings=settings_of(settings, Comparison()),
+        tolerance=settings.tolerance,
+        baseline=baseline,
+        seed=settings.seed,
+        seconds=seconds,
+        command=command(data, settings),
+        say=say,
+    )
 
 
 def fit_baseline(data: Data, seed: int) -> dict[str, Any]:
@@ -120,91 +114,17 @@ def fit_baseline(data: Data, seed: int) -> dict[str, Any]:
     return {"name": name, "score": score, "seconds": round(time.perf_counter() - start, 2)}
 
 
-def _with_baseline(finding: Finding, baseline: dict[str, Any]) -> Finding:
-    row = (baseline["name"], "", baseline["score"], None, None, None, baseline["seconds"])
-    table = dataclasses.replace(finding.table, rows=(*finding.table.rows, row))
-    score = finding.numbers["score"]
-    shown = f"{baseline['score']:.1%}" if "accuracy" in score else f"{baseline['score']:.3f}"
-    sentence = f"{finding.sentence} Baseline ({baseline['name']}): {shown}."
-    return dataclasses.replace(finding, table=table, sentence=sentence)
+def command(data: Data, settings: Comparison) -> str:
+    """The command line of a comparison; FILE and COLUMN stand where the data are no embedded set.
 
-
-def _name(family: Family) -> str:
-    return f"{type(family.scaling).__name__}, {type(family.learner).__name__}"
-
-
-def _headline(main: list[Runs], findings: list[Finding]) -> tuple[str, ...]:
-    """One sentence a scaling: which limit describes the network, and from which width on."""
-    lines = []
-    for runs, consistency, movement in zip(main, findings[::2], findings[1::2], strict=False):
-        name = type(runs.family.scaling).__name__
-        if runs.limit is not None and runs.widths:
-            lines.append(f"Under {name} scaling the limit is {runs.limit.limit}. {consistency}")
-        elif runs.widths:
-            lines.append(f"Under {name} scaling features move. {movement} {consistency}")
-        else:
-            lines.append(f"Under {name} scaling no finite width was trained.")
-    return tuple(lines)
-
-
-def _result(data, settings, trained, main, findings, baseline, seconds) -> Result:
-    cells = [
-        {"member": f"{_name(runs.family)}, width {_width(cell.width)}", "sentence": cell.sentence}
-        for runs in trained
-        for cell in runs.open_cells
-    ]
-    used = [s for runs in trained for run in runs.runs for s in run.sources]
-    used += [s for finding in findings for s in finding.sources]
-    citations = {c.key: c.text for source in dict.fromkeys(used) for c in cite(source)}
-    notes = [n for runs in trained for run in runs.runs if run.start is None for n in run.notes]
-    return Result(
-        title=f"One network at every width, on {data.name}",
-        headline=_headline(main, findings),
-        network=repr(settings.network),
-        data={
-            "name": data.name, "task": data.task, "n_train": len(data.x_train),
-            "n_test": len(data.x_test), "n_features": data.x_train.shape[1],
-            "n_outputs": data.n_outputs, "notes": list(data.notes),
-        },
-        settings=_settings(settings, main),
-        findings=[finding.to_json() for finding in findings],
-        open_cells=cells,
-        baseline=baseline,
-        sources=[{"key": key, "citation": text} for key, text in citations.items()],
-        versions=_versions(),
-        seed=settings.seed,
-        seconds=seconds,
-        warnings=list(dict.fromkeys(notes)),
-    )  # fmt: skip
-
-
-def _settings(settings: Comparison, main: list[Runs]) -> list[dict[str, Any]]:
-    default = Comparison()
-    rows = []
-    for field in dataclasses.fields(settings):
-        value, usual = getattr(settings, field.name), getattr(default, field.name)
-        rows.append({"name": field.name, "value": _shown(value), "default": _shown(usual),
-                     "chosen": value != usual})  # fmt: skip
-    for runs in main:
-        if runs.lr is not None:
-            name = f"step size, {type(runs.family.scaling).__name__}"
-            asked = getattr(settings.learner, "lr", None)
-            rows.append({"name": name, "value": f"{runs.lr:.4g}",
-                         "default": "the largest stable one times the learner's safety",
-                         "chosen": asked is not None})  # fmt: skip
-    return rows
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, tuple):
-        return ", ".join(_width(x) if isinstance(x, int | float) else repr(x) for x in value)
-    return repr(value)
-
-
-def _width(width: float) -> str:
-    return "∞" if width == math.inf else f"{width:g}"
-
-
-def _versions() -> dict[str, str]:
-    found = {"Python": platform.python_version()}
-    return found | {name: importlib.metadata.version(name) for name in VERSIONED}
+    >>> command(load("digits"), Comparison(seeds=8))  # doctest: +SKIP
+    'widthwise compare digits --train 1347 --test 450 --seeds 8'
+    """
+    words = ["widthwise", "compare", data.name]
+    if data.name not in dict(names()):
+        words[2:] = ["FILE", "--target", "COLUMN"]
+    words += ["--train", str(len(data.x_train)), "--test", str(len(data.x_test))]
+    for row in settings_of(settings, Comparison()):
+        if row["chosen"]:
+            words += [f"--{row['name']}", row["value"].replace("∞", "inf").replace(", ", ",")]
+    return shlex.join(words)

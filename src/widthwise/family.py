@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
 from widthwise.data import Data
 from widthwise.finite import FiniteNetwork
 from widthwise.finite import train as train_finite
@@ -16,9 +17,9 @@ from widthwise.finite.stepsize import REFERENCE_WIDTH, largest_first_step
 from widthwise.finite.train import initial_key, outputs
 from widthwise.kernels import kernel_matrix
 from widthwise.learner import AbstractLearner, Adam, GradientDescent, Posterior
-from widthwise.limits.base import AbstractPrepared, Start
-from widthwise.limits.table import EmptyCell, lookup, regime
-from widthwise.limits.tangent import largest_stable_step
+from widthwise.limits.base import AbstractPrepared, EmptyCell, Start
+from widthwise.limits.descent import largest_stable_step
+from widthwise.limits.table import lookup, regime
 from widthwise.network.layer import AbstractLayer
 from widthwise.problem import Problem, pose
 from widthwise.progress import Progress

@@ -1,0 +1,71 @@
+"""The verdict that a page begins with: which limit describes the network, from which width on."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def headline(
+    measured: Sequence[tuple[Any, Mapping[str, Any]]], families: Sequence[Any]
+) -> tuple[str, ...]:
+    """One or two sentences for each family with finite widths.
+
+    >>> headline([(runs, {"Consistency": finding})], [runs])  # doctest: +SKIP
+    ('Under NTK scaling with GradientDescent, the network is described by its limit, ...',)
+
+    Args:
+        measured: families with finite widths, each with its findings by instrument.
+        families: all of them, for what can be said where none has finite widths.
+    """
+    if not measured:
+        return tuple(f"{_under(runs.family)} no finite width was trained." for runs in families)
+    lines = []
+    for runs, findings in measured:
+        under, consistency = _under(runs.family), findings.get("Consistency")
+        if consistency is None or (runs.limit and "gaps" not in consistency.numbers):
+            lines.append(f"{under}: {consistency or 'finite widths were trained.'}")
+        elif runs.limit is None:
+            moved = findings.get("FeatureMovement")
+            lines.append(f"{under} the limit is still an open cell. {moved or consistency}")
+        else:
+            lines.append(f"{under} {_held_against(runs, consistency.numbers)}")
+    return tuple(lines)
+
+
+def _under(family: Any) -> str:
+    return f"Under {kind_of(family.scaling)} scaling with {kind_of(family.learner)},"
+
+
+def _held_against(runs: Any, numbers: Mapping[str, Any]) -> str:
+    """From which width on the limit describes the network, or how far off the widest is."""
+    limit, tolerance = runs.limit.limit, numbers["tolerance"]
+    gaps = [sum(row) / len(row) for row in numbers["gaps"]]
+    enough = None
+    for width, gap in zip(reversed(runs.widths), reversed(gaps), strict=True):
+        if not gap <= tolerance:
+            break
+        enough = width
+    if enough is not None:
+        return (
+            f"the network is described by its limit, {limit}, from width {enough} on: test "
+            f"predictions are within {tolerance:.0%} of it."
+        )
+    told = (
+        f"no trained width is wide enough for its limit, {limit}, to describe the network: at "
+        f"width {runs.widths[-1]} test predictions are {gaps[-1]:.0%} away from it (tolerance "
+        f"{tolerance:.0%})."
+    )
+    wanted = numbers.get("width_for_tolerance")
+    if wanted is None or not math.isfinite(wanted) or wanted > 1e9:
+        return told
+    digits = max(0, math.floor(math.log10(wanted)) - 1)
+    return f"{told} Extrapolated, about width {int(round(wanted, -digits)):,} would be."
+
+
+def name_of(family: Any) -> str:
+    """How a family is called in tables: its scaling and learner."""
+    return f"{kind_of(family.scaling)}, {kind_of(family.learner)}"
+
+
+def kind_of(value: Any) -> str:
+    return type(value).__name__
