@@ -38,7 +38,7 @@ class Comparison:
 
     network: AbstractLayer = Dense() >> Relu() >> Dense() >> Relu() >> Readout()
     scalings: tuple[AbstractScaling, ...] = (NTK(), MuP())
-    learner: AbstractLearner = GradientDescent(steps=200, batch_size=100)
+    learner: AbstractLearner = GradientDescent(steps=100, batch_size=100)
     widths: tuple[float, ...] = (64, 256, 1024, math.inf)
     seeds: int = 4
     tolerance: float = 0.1

@@ -74,10 +74,11 @@ class Member:
         problem = pose(data, _loss(self.learner))
         learner = with_step_size(self.network, self.scaling, self.learner, problem)
         if self.width == math.inf:
+            began = time.perf_counter()
             prepared = lookup(self.network, self.scaling, learner).prepare(
                 problem, order=order, logs=logs
             )
-            return _train_limit(self, learner, prepared, problem, None, None)
+            return _train_limit(self, learner, prepared, problem, None, None, began)
         return _train_finite(self, learner, problem, seed, order, logs, None)
 
 
@@ -90,6 +91,7 @@ class Runs:
     runs: tuple[Run, ...]
     open_cells: tuple[OpenCell, ...]
     lr: float | None
+    order: int = 0
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -155,7 +157,8 @@ class Family:
 
         With a `folder`, each finished run is written there, and a later call with the same
         settings and data reads it instead of training it again. Ctrl-C raises KeyboardInterrupt;
-        what was finished stays in the folder.
+        what was finished stays in the folder, or without one in memory, and the same call
+        goes on from there.
         """
         problem = pose(data, _loss(self.learner))
         learner = with_step_size(self.network, self.scaling, self.learner, problem)
@@ -190,7 +193,9 @@ class Family:
                     runs += self._limits(problem, learner, runs, shelf, order, logs)
                 except EmptyCell as error:
                     open_cells.append(OpenCell(math.inf, str(error)))
-        return Runs(self, data, tuple(runs), tuple(open_cells), getattr(learner, "lr", None))
+        shelf.clear()
+        lr = getattr(learner, "lr", None)
+        return Runs(self, data, tuple(runs), tuple(open_cells), lr, order)
 
     def _limits(self, problem, learner, finite, shelf, order, logs) -> list[Run]:
         """The limit in the mean, and from the initial function of each finite run."""
@@ -202,11 +207,12 @@ class Family:
             name = "inf" if source is None else f"inf-from-w{int(source.width)}-s{source.seed}"
             run = shelf.get(name)
             if run is None:
+                began = time.perf_counter()
                 if prepared is None:
                     prepared = limit.prepare(problem, order=order, logs=logs)
                 start = None if source is None else _start_of(source, problem)
                 label = None if source is None else (int(source.width), source.seed)
-                run = _train_limit(member, learner, prepared, problem, start, label)
+                run = _train_limit(member, learner, prepared, problem, start, label, began)
                 shelf.put(name, run)
             found.append(run)
         return found
@@ -268,8 +274,7 @@ def _train_finite(member, learner, problem, seed, order, logs, advance) -> Run:
     )  # fmt: skip
 
 
-def _train_limit(member, learner, prepared, problem, start, label) -> Run:
-    began = time.perf_counter()
+def _train_limit(member, learner, prepared, problem, start, label, began) -> Run:
     trained = prepared.train(start)
     limit = lookup(member.network, member.scaling, learner)
     return Run(
@@ -310,9 +315,12 @@ def sources_of(network: AbstractLayer, scaling: AbstractScaling) -> tuple[str, .
     return (own, scaling.source) if own else (scaling.source,)
 
 
+_IN_MEMORY: dict[str, Run] = {}  # finished runs of families that were interrupted
+
+
 @dataclasses.dataclass(frozen=True)
 class _Shelf:
-    """Finished runs on disk, under a name that changes with whatever they depend on."""
+    """Finished runs on disk, or in memory, under a name that changes with what they depend on."""
 
     folder: Path | None
     digest: str
@@ -326,18 +334,22 @@ class _Shelf:
             folder.mkdir(parents=True, exist_ok=True)
         return cls(folder, digest)
 
-    def _path(self, name: str) -> Path:
-        assert self.folder is not None
-        return self.folder / f"{self.digest}-{name}.run"
-
     def get(self, name: str) -> Run | None:
-        if self.folder is None or not self._path(name).exists():
-            return None
+        if self.folder is None:
+            return _IN_MEMORY.get(f"{self.digest}-{name}")
+        path = self.folder / f"{self.digest}-{name}.run"
         try:
-            return Run.load(self._path(name))
+            return Run.load(path) if path.exists() else None
         except ValueError:
             return None  # cut off or of another version: train it again
 
     def put(self, name: str, run: Run) -> None:
-        if self.folder is not None:
-            run.save(self._path(name))
+        if self.folder is None:
+            _IN_MEMORY[f"{self.digest}-{name}"] = run
+        else:
+            run.save(self.folder / f"{self.digest}-{name}.run")
+
+    def clear(self) -> None:
+        """Forgets what was kept in memory, once the family is whole."""
+        for name in [name for name in _IN_MEMORY if name.startswith(self.digest)]:
+            del _IN_MEMORY[name]

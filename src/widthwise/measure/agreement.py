@@ -9,6 +9,7 @@ from widthwise.measure.base import AbstractInstrument, Finding, Panel, Series, T
 from widthwise.problem import probabilities
 
 BINS = 10
+MEAN = "∞, mean over starts"  # the member at infinity in the mean over initial functions
 
 
 class Agreement(AbstractInstrument):
@@ -30,12 +31,15 @@ class Agreement(AbstractInstrument):
         score = "test accuracy" if classes else "test R²"
         spread = "calibration error" if classes else "rms error"
         rows = [row for family in families for row in _rows(family)]
-        table = Table(("member", "width", score, "±", "test loss", spread, "seconds"), tuple(rows))
+        columns = ("member", "width", score, "±", "test loss", spread, "seconds")
+        table = Table(columns, tuple(rows))
         known = [row for row in rows if row[2] is not None]
-        best = max(known, key=lambda row: row[2])
-        shown = f"{best[2]:.1%}" if classes else f"{best[2]:.3f}"
-        sentence = f"Best member: {best[0]} at width {best[1]}, {score} {shown}."
-        numbers = {"score": score, "best": list(best[:3])}
+        sentence, numbers = "No member was trained.", {"score": score}
+        if known:
+            best = max(known, key=lambda row: row[2])
+            shown = f"{best[2]:.1%}" if classes else f"{best[2]:.3f}"
+            sentence = f"Best member: {best[0]} at width {best[1]}, {score} {shown}."
+            numbers["best"] = list(best[:3])
         return Finding(
             "Agreement", "All members side by side", sentence, numbers, table,
             (_panel(families, rows, score),), (self.source,),
@@ -49,20 +53,28 @@ def name_of(family) -> str:
 
 
 def _rows(runs) -> list[tuple]:
-    name, data = name_of(runs.family), runs.data
-    rows = []
-    for width in (*runs.widths, *((math.inf,) if runs.limit else ())):
-        scores = np.array([scores_of(run, data) for run in runs.at(width)])
-        mean = scores.mean(axis=0)
-        count = len(scores)
-        error = scores[:, 0].std(ddof=1) / math.sqrt(count) if count > 1 else None
-        label = "∞" if width == math.inf else int(width)
-        rows.append((name, label, float(mean[0]), None if error is None else float(error),
-                     float(mean[1]), float(mean[2]), float(mean[3])))  # fmt: skip
+    """One row a width. Infinity stands twice where it was also started from the initial functions
+    of the widest members: as single networks, which those rows compare with, and in the mean."""
+    groups = [(int(width), runs.at(width)) for width in runs.widths]
+    starts = [runs.from_start_of(run) for run in (groups[-1][1] if groups else ())]
+    if runs.limit and all(starts) and starts:
+        groups += [("∞", starts), (MEAN, (runs.limit,))]
+    elif runs.limit:
+        groups.append(("∞", (runs.limit,)))
+    name = name_of(runs.family)
+    rows = [(name, label, *_mean_scores(own, runs.data)) for label, own in groups]
     for cell in runs.open_cells:
         label = "∞" if cell.width == math.inf else int(cell.width)
         rows.append((name, label, None, None, None, None, None))
     return rows
+
+
+def _mean_scores(own, data) -> tuple:
+    """(score, its standard error, test loss, calibration or rms error, seconds) over seeds."""
+    scores = np.array([scores_of(run, data) for run in own])
+    mean, count = scores.mean(axis=0), len(scores)
+    error = float(scores[:, 0].std(ddof=1) / math.sqrt(count)) if count > 1 else None
+    return (float(mean[0]), error, *map(float, mean[1:]))
 
 
 def scores_of(run, data) -> tuple[float, float, float, float]:
@@ -100,17 +112,18 @@ def calibration(chances, one_hot) -> float:
 
 
 def _panel(families, rows, score: str) -> Panel:
-    series = []
-    for family in families:
-        own = [r for r in rows if r[0] == name_of(family.family) and r[2] is not None]
-        finite = [r for r in own if r[1] != "∞"]
+    series, known = [], [row for row in rows if row[2] is not None]
+    for name in dict.fromkeys(row[0] for row in known):
+        finite = [row for row in known if row[0] == name and isinstance(row[1], int)]
         if finite:
-            x, y = tuple(float(r[1]) for r in finite), tuple(r[2] for r in finite)
-            error = np.array([r[3] or 0.0 for r in finite])
+            x, y = tuple(float(row[1]) for row in finite), tuple(row[2] for row in finite)
+            error = np.array([row[3] or 0.0 for row in finite])
             low, high = tuple(np.array(y) - error), tuple(np.array(y) + error)
-            series.append(Series(own[0][0], x, y, low, high, "line"))
+            series.append(Series(name, x, y, low, high, "line"))
     widths = sorted({w for family in families for w in family.widths})
     ends = (float(widths[0]), float(widths[-1])) if len(widths) > 1 else (64.0, 1024.0)
-    for r in (r for r in rows if r[1] == "∞" and r[2] is not None):
-        series.append(Series(f"{r[0]}, width ∞", ends, (r[2], r[2]), style="dashed"))
+    for row in known:
+        if not isinstance(row[1], int):
+            label = f"{row[0]}, width {row[1]}"
+            series.append(Series(label, ends, (row[2], row[2]), style="dashed"))
     return Panel(score[0].upper() + score[1:], "width", score, tuple(series), "log", "linear")

@@ -66,3 +66,9 @@ class AbstractInstrument(eqx.Module):
     @abc.abstractmethod
     def __call__(self, runs: Any) -> Finding:
         """`runs` is what `Family.train` returns."""
+
+
+def titled(what: str, runs: Any) -> str:
+    """A finding's title, which names the family: its scaling and learner."""
+    family = runs.family
+    return f"{what} under {type(family.scaling).__name__} with {type(family.learner).__name__}"

@@ -4,8 +4,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from widthwise.measure.base import AbstractInstrument, Finding, Panel, Series, Table
+from widthwise.measure.base import AbstractInstrument, Finding, Panel, Series, Table, titled
 from widthwise.measure.power import fit_power
+
+LAZY = 0.25  # half the exponent of the NTK scaling: what moves less than n^-LAZY is called lazy
 
 
 class FeatureMovement(AbstractInstrument):
@@ -21,9 +23,11 @@ class FeatureMovement(AbstractInstrument):
     source: ClassVar[str] = "kornblith2019, eq. (3); yang2021feature, Definition 3.5"
 
     def __call__(self, runs) -> Finding:
-        scaling = type(runs.family.scaling).__name__
+        title = titled("Feature movement", runs)
+        if not runs.runs:
+            return Finding("FeatureMovement", title, "No member was trained.", {}, Table((), ()))
         names = list(runs.runs[0].trajectory.kernels)
-        members = [w for w in (*runs.widths, *((float("inf"),) if runs.limit else ()))]
+        members = [*runs.widths, *((float("inf"),) if runs.limit else ())]
         rows, final = [], {}
         for name in names:
             for width in members:
@@ -31,19 +35,15 @@ class FeatureMovement(AbstractInstrument):
                 aligned = [_alignment(r, name, runs.data) for r in runs.at(width)]
                 final[name, width] = np.array([curve[-1] for curve in found])
                 start, end = np.mean(aligned, axis=0)
-                rows.append((name, _label(width), float(final[name, width].mean()),
-                             float(start), float(end)))  # fmt: skip
-        last = names[-1]
-        sentence, numbers = _verdict(runs, last, final)
+                moved = float(final[name, width].mean())
+                rows.append((name, _label(width), moved, float(start), float(end)))
+        sentence, numbers = _verdict(runs, names[-1], final)
         panels = tuple(self._panel(runs, name, members) for name in names)
         table = Table(
             ("layer", "width", "change of the kernel", "alignment at start", "alignment at end"),
             tuple(rows),
         )
-        return Finding(
-            "FeatureMovement", f"Feature movement under {scaling} scaling", sentence, numbers,
-            table, panels, (self.source,),
-        )  # fmt: skip
+        return Finding("FeatureMovement", title, sentence, numbers, table, panels, (self.source,))
 
     def _panel(self, runs, name: str, members) -> Panel:
         series = []
@@ -89,17 +89,15 @@ def _label(width: float) -> str:
 def _verdict(runs, last: str, final) -> tuple[str, dict]:
     widths = runs.widths
     if not widths:
-        return "At infinite width the features of this limit do not move.", {}
+        moved = float(final[last, float("inf")].mean())
+        return f"The last hidden layer's kernel changes by {moved:.0%} at infinite width.", {}
     moves = np.array([final[last, w] for w in widths])
     law = fit_power(np.array(widths), np.maximum(moves, 1e-12))
-    at_widest = f"{moves[-1].mean():.0%} at width {widths[-1]}"
-    numbers = {
-        "exponent": law.exponent, "uncertainty": law.uncertainty,
-        "change_at_widest": float(moves[-1].mean()),
-    }  # fmt: skip
-    what = "The last hidden layer's kernel changes by"
-    if law.exponent < -0.2:
-        return f"{what} {at_widest}, and less the wider (n^{law.exponent:.2f}): lazy.", numbers
-    if abs(law.exponent) <= 0.2:
-        return f"{what} {at_widest}, about as much as at width {widths[0]}: rich.", numbers
-    return f"{what} {at_widest}; how this depends on the width is not resolved.", numbers
+    numbers = {"exponent": law.to_json(), "change_at_widest": float(moves[-1].mean())}
+    told = f"The last hidden layer's kernel changes by {moves[-1].mean():.0%} at width {widths[-1]}"
+    low, high = law.exponent - law.uncertainty, law.exponent + law.uncertainty
+    if high < -LAZY / 2:
+        return f"{told}, and less the wider (n^{law.exponent:.2f}): lazy.", numbers
+    if low > -LAZY and high < LAZY:
+        return f"{told}, about as much as at width {widths[0]}: rich.", numbers
+    return f"{told}; how this depends on the width is not resolved.", numbers

@@ -81,7 +81,7 @@ def build(
         baseline=baseline,
         sources=_sources(families, findings),
         versions=_versions(),
-        seed=seed,
+        seed=families[0].order if seed is None else seed,
         seconds=seconds or _seconds(families),
         warnings=_notes(families),
         command=command,

@@ -55,11 +55,12 @@ def _held_against(runs: Any, numbers: Mapping[str, Any]) -> str:
         f"width {runs.widths[-1]} test predictions are {gaps[-1]:.0%} away from it (tolerance "
         f"{tolerance:.0%})."
     )
+    from widthwise.measure.consistency import rounded  # instruments load JAX, pages do not
+
     wanted = numbers.get("width_for_tolerance")
     if wanted is None or not math.isfinite(wanted) or wanted > 1e9:
         return told
-    digits = max(0, math.floor(math.log10(wanted)) - 1)
-    return f"{told} Extrapolated, about width {int(round(wanted, -digits)):,} would be."
+    return f"{told} Extrapolated, width {rounded(wanted)} would be."
 
 
 def name_of(family: Any) -> str:
