@@ -13,7 +13,11 @@ import numpy as np
 from widthwise.data import Data
 from widthwise.finite import FiniteNetwork
 from widthwise.finite import train as train_finite
-from widthwise.finite.stepsize import REFERENCE_WIDTH, largest_first_step
+from widthwise.finite.stepsize import (
+    REFERENCE_WIDTH,
+    largest_first_step,
+    largest_step_by_trial,
+)
 from widthwise.finite.train import initial_key, outputs
 from widthwise.kernels import kernel_matrix
 from widthwise.learner import AbstractLearner, Adam, GradientDescent, Posterior
@@ -92,6 +96,7 @@ class Runs:
     open_cells: tuple[OpenCell, ...]
     lr: float | None
     order: int = 0
+    resumed: int = 0  # how many of the runs an earlier call had finished
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -164,8 +169,10 @@ class Family:
         learner = with_step_size(self.network, self.scaling, self.learner, problem)
         shelf = _Shelf.of(folder, self, data, order, logs)
         finite = [w for w in self.widths if w != math.inf]
-        if isinstance(self.learner, Posterior) and finite:
-            sentence = "a finite network's posterior is not computed yet: use width=inf."
+        if finite and not isinstance(self.learner, GradientDescent | Adam):
+            sentence = f"{type(self.learner).__name__} is for width=inf: use GradientDescent()."
+            if isinstance(self.learner, Posterior):
+                sentence = "a finite network's posterior is not computed yet: use width=inf."
             open_cells = [OpenCell(w, sentence) for w in finite]
             finite = []
         else:
@@ -195,7 +202,8 @@ class Family:
                     open_cells.append(OpenCell(math.inf, str(error)))
         shelf.clear()
         lr = getattr(learner, "lr", None)
-        return Runs(self, data, tuple(runs), tuple(open_cells), lr, order)
+        found = tuple(runs), tuple(open_cells)
+        return Runs(self, data, *found, lr, order, len(shelf.found))
 
     def _limits(self, problem, learner, finite, shelf, order, logs) -> list[Run]:
         """The limit in the mean, and from the initial function of each finite run."""
@@ -221,24 +229,26 @@ class Family:
 def with_step_size(
     network: AbstractLayer, scaling: AbstractScaling, learner: AbstractLearner, problem: Problem
 ) -> Any:
-    """The learner with its default step size filled in: one for all widths.
+    """The learner with its default step size filled in: `safety` times the largest stable one.
 
-    The largest stable step of gradient descent is that of the tangent kernel at initialisation,
-    which lazy and rich scalings share; it is measured on at most 2,000 rows.
+    Where features stay, gradient descent is stable up to a step that the tangent kernel gives,
+    measured on at most 2,000 rows. Where they move, and under Adam, a formula knows the first step
+    only, and training is tried from there downwards. One step size serves all widths.
     """
-    if isinstance(learner, GradientDescent) and learner.lr is None:
+    if not isinstance(learner, GradientDescent | Adam) or learner.lr is not None:
+        return learner
+    if isinstance(learner, Adam):
+        first = largest_first_step(network, scaling, problem, learner.loss)
+        largest = largest_step_by_trial(network, scaling, problem, learner, first)
+    else:
         lazy = regime(network, scaling, learner) == "lazy"
+        width = math.inf if lazy else REFERENCE_WIDTH
         x = problem.x_train[:STEP_ROWS]
-        kernel = kernel_matrix(
-            network, x, scaling=scaling, width=math.inf if lazy else REFERENCE_WIDTH
-        ).ntk
-        return dataclasses.replace(
-            learner, lr=learner.safety * largest_stable_step(kernel, learner)
-        )
-    if isinstance(learner, Adam) and learner.lr is None:
-        step = largest_first_step(network, scaling, problem, learner.loss)
-        return dataclasses.replace(learner, lr=learner.safety * step)
-    return learner
+        kernel = kernel_matrix(network, x, scaling=scaling, width=width).ntk
+        largest = largest_stable_step(kernel, learner)
+        if not lazy:
+            largest = largest_step_by_trial(network, scaling, problem, learner, largest)
+    return dataclasses.replace(learner, lr=learner.safety * largest)
 
 
 def _loss(learner: AbstractLearner):
@@ -324,6 +334,7 @@ class _Shelf:
 
     folder: Path | None
     digest: str
+    found: list[str]  # names of the runs that were there
 
     @classmethod
     def of(cls, folder, family: Family, data: Data, order: int, logs: int) -> "_Shelf":
@@ -332,9 +343,14 @@ class _Shelf:
         if folder is not None:
             folder = Path(folder)
             folder.mkdir(parents=True, exist_ok=True)
-        return cls(folder, digest)
+        return cls(folder, digest, [])
 
     def get(self, name: str) -> Run | None:
+        run = self._read(name)
+        self.found.extend([] if run is None else [name])
+        return run
+
+    def _read(self, name: str) -> Run | None:
         if self.folder is None:
             return _IN_MEMORY.get(f"{self.digest}-{name}")
         path = self.folder / f"{self.digest}-{name}.run"

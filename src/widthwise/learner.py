@@ -5,6 +5,8 @@ from typing import ClassVar, Literal
 
 import equinox as eqx
 
+from widthwise import settings
+
 LossName = Literal["mse", "cross_entropy"]
 
 
@@ -16,12 +18,12 @@ class AbstractLearner(eqx.Module):
 
 
 def _check_descent(learner) -> None:
-    positive = {"lr": learner.lr, "steps": learner.steps, "batch_size": learner.batch_size}
-    for name, value in positive.items():
-        if value is not None and not (value > 0 and math.isfinite(value)):
-            raise ValueError(f"{name} is {value}: give a positive finite number.")
-    if not (math.isfinite(learner.weight_decay) and learner.weight_decay >= 0):
-        raise ValueError(f"weight_decay is {learner.weight_decay}: it cannot be negative.")
+    if learner.lr is not None:
+        settings.number(learner, "lr", above=0)
+    settings.whole(learner, "steps")
+    if learner.batch_size is not None:
+        settings.whole(learner, "batch_size")
+    settings.number(learner, "weight_decay", low=0)
     check_loss(learner.loss)
 
 
@@ -38,8 +40,9 @@ class GradientDescent(AbstractLearner):
 
     Args:
         lr: step size in the width-free coordinates of the scaling; None takes `safety` times the
-            largest stable one at initialisation, 2 (1 + momentum) / (curvature * largest
-            eigenvalue of the infinite-width tangent kernel / rows).
+            largest stable one: 2 (1 + momentum) / (curvature * largest eigenvalue of the
+            tangent kernel / rows), and where features move the largest of that, its half, its
+            quarter, ... at which a network of width 64 trains.
         steps: number of steps.
         batch_size: rows a step, drawn in shuffled passes; None uses all.
         momentum: heavy-ball coefficient, 0 to below 1.
@@ -62,11 +65,11 @@ class GradientDescent(AbstractLearner):
 
     def __check_init__(self):
         _check_descent(self)
+        settings.number(self, "momentum")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum is {self.momentum}: it lies between 0 and 1.")
-        if not (self.ridge >= 0 and math.isfinite(self.ridge)):
-            raise ValueError(f"ridge is {self.ridge}: it cannot be negative.")
-        _check_safety(self.safety)
+        settings.number(self, "ridge", low=0)
+        _check_safety(self)
 
 
 class GradientFlow(AbstractLearner):
@@ -90,14 +93,13 @@ class GradientFlow(AbstractLearner):
     loss: LossName = "mse"
 
     def __check_init__(self):
-        if not self.time > 0:
-            raise ValueError(f"time is {self.time}: give a positive number, or inf.")
-        if self.friction is not None and not 0 < self.friction < math.inf:
-            raise ValueError(f"friction is {self.friction}: give a positive number, or None.")
+        if self.time != math.inf:
+            settings.number(self, "time", above=0)
+        if self.friction is not None:
+            settings.number(self, "friction", above=0)
         if self.loss == "cross_entropy" and self.time == math.inf:
             raise ValueError("Cross-entropy has no end at infinite time: give a finite time.")
-        if not (self.ridge >= 0 and math.isfinite(self.ridge)):
-            raise ValueError(f"ridge is {self.ridge}: it cannot be negative.")
+        settings.number(self, "ridge", low=0)
         check_loss(self.loss)
 
 
@@ -108,8 +110,10 @@ class Adam(AbstractLearner):
     0.9
 
     Args:
-        lr: step size in the width-free coordinates of the scaling; None takes `safety` times
-            the largest first step that does not raise the loss's quadratic model.
+        lr: step size in the width-free coordinates of the scaling; None takes `safety` times the
+            largest stable one: of the largest first step that does not raise the loss's
+            quadratic model, its half, its quarter, ... the first at which a network of width 64
+            trains.
         b1, b2: decay of the first and second moment.
         eps: added to the root of the second moment, in width-free units (gradient times n^d).
         steps, batch_size, weight_decay, loss: as for `GradientDescent`.
@@ -132,11 +136,11 @@ class Adam(AbstractLearner):
     def __check_init__(self):
         _check_descent(self)
         for name in ("b1", "b2"):
+            settings.number(self, name)
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it lies between 0 and 1.")
-        if not self.eps > 0:
-            raise ValueError(f"eps is {self.eps}: give a positive number.")
-        _check_safety(self.safety)
+        settings.number(self, "eps", above=0)
+        _check_safety(self)
 
 
 class Posterior(AbstractLearner):
@@ -158,12 +162,15 @@ class Posterior(AbstractLearner):
     kernel: Literal["nngp", "ntk"] = "nngp"
 
     def __check_init__(self):
-        if self.noise is not None and not (self.noise > 0 and math.isfinite(self.noise)):
-            raise ValueError(f"noise is {self.noise}: a noise variance is positive.")
+        if self.noise is not None:
+            settings.number(self, "noise", above=0)
         if self.kernel not in ("nngp", "ntk"):
             raise ValueError(f"kernel is {self.kernel!r}: choose 'nngp' or 'ntk'.")
 
 
-def _check_safety(safety: float) -> None:
-    if not 0 < safety <= 1:
-        raise ValueError(f"safety is {safety}: a factor of the largest stable step, 0 to 1.")
+def _check_safety(learner) -> None:
+    settings.number(learner, "safety", above=0)
+    if learner.safety > 1:
+        raise ValueError(
+            f"safety is {learner.safety}: a factor of the largest stable step, 0 to 1."
+        )

@@ -71,6 +71,7 @@ class Trained:
     runs: tuple[Run, ...]
     open_cells: tuple[Cell, ...] = ()
     lr: float | None = 0.5
+    order: int = 0
 
     @property
     def widths(self):
@@ -94,7 +95,7 @@ def run(width, seed, start, scaling, gap: float) -> Run:
     last = Y - 0.5 + noise + (0.01 * start[1] if start else 0.0)
     kernel = np.eye(8) + (0.1 + gap) * np.outer(Y[:, 0], Y[:, 0])
     path = Trajectory(
-        np.array([0, 1, 10]), np.array([1.0, 0.5, 0.1]), np.array([1.0, 0.6, 0.2 + gap / 10]),
+        np.array([0.0, 1.0, 10.0]), np.array([1.0, 0.5, 0.1]), np.array([1.0, 0.6, 0.2 + gap / 10]),
         np.stack([0 * last + 0.1, last / 2, last]),
         {"Dense 1": np.stack([np.eye(8) * (1 + gap), kernel, kernel])},
     )  # fmt: skip
@@ -141,7 +142,7 @@ def test_verdict_names_the_limit_and_the_width():
 def test_verdict_where_no_width_is_enough():
     [line, _] = build(trained(level=20.0)).headline
     assert "no trained width is wide enough" in line and "62% away from it (tolerance 10%)" in line
-    assert "Extrapolated, about width 40,000 would be." in line
+    assert "Extrapolated, width about 40,000 would be." in line
     assert "from width 64 on" in build(trained(), tolerance=0.5).headline[0]
 
 

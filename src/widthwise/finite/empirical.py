@@ -1,5 +1,6 @@
 """Kernels of a finite network as drawn or trained, block by block."""
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -8,14 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-Function = Callable[[PyTree, Float[Array, "n d"]], Float[Array, "n k"]]
+Function = Callable[[PyTree, Float[Array, "n ..."]], Float[Array, "n k"]]
 
 
 def empirical_kernel(
     function: Function,
     parameters: PyTree,
-    x1: Float[Array, "n d"],
-    x2: Float[Array, "m d"] | None = None,
+    x1: Float[Array, "n ..."],
+    x2: Float[Array, "m ..."] | None = None,
     *,
     which: Literal["ntk", "nngp"] = "ntk",
     outputs: Literal["mean", "each", "all"] = "mean",
@@ -24,7 +25,8 @@ def empirical_kernel(
 ) -> Float[np.ndarray, "n m ..."]:
     """J(x1) J(x2)^T, or f(x1) f(x2)^T, of any function of parameters and rows.
 
-    >>> function = lambda w, x: x @ w
+    >>> def function(w, x):
+    ...     return x @ w
     >>> empirical_kernel(function, jnp.ones((3, 2)), jnp.eye(3)).tolist()
     [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
 
@@ -73,7 +75,8 @@ def _jacobian_of(function: Function, rates: PyTree | None):
     def jacobian(parameters, x):
         found = jax.vmap(one, (None, 0))(parameters, x)
         if rates is not None:
-            found = jax.tree.map(lambda j, rate: j * jnp.sqrt(jnp.asarray(rate, j.dtype)), found, rates)
+            roots = jax.tree.map(math.sqrt, rates)
+            found = jax.tree.map(lambda j, root: j * jnp.asarray(root, j.dtype), found, roots)
         return [j.reshape(*j.shape[:2], -1) for j in jax.tree.leaves(found)]
 
     return jacobian
@@ -100,8 +103,8 @@ def _contract(left, right, which: str, outputs: str) -> Any:
 def tangent_product(
     function: Function,
     parameters: PyTree,
-    x1: Float[Array, "n d"],
-    x2: Float[Array, "m d"],
+    x1: Float[Array, "n ..."],
+    x2: Float[Array, "m ..."],
     vector: Float[Array, "m k"],
 ) -> Float[Array, "n k"]:
     """J(x1) J(x2)^T vector, without any Jacobian: one backward and one forward pass.

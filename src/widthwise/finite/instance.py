@@ -88,7 +88,9 @@ class FiniteNetwork(eqx.Module):
         """The tensors as layers read them: multipliers applied."""
         return self.map(lambda one, w: jnp.asarray(one.multiplier, w.dtype) * w, parameters)
 
-    def features(self, parameters: PyTree, x: Float[Array, "n d"]) -> dict[str, Float[Array, "n k"]]:
+    def features(
+        self, parameters: PyTree, x: Float[Array, "n d"]
+    ) -> dict[str, Float[Array, "n k"]]:
         """The features after each logged layer, by the layer's name (see network/names.py)."""
         weights = self.effective(parameters)
         whole = isinstance(self.network, Chain)

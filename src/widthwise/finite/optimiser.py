@@ -3,13 +3,14 @@
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float
 
 from widthwise.finite.instance import FiniteNetwork
 from widthwise.learner import AbstractLearner, Adam, GradientDescent
 
 
 def optimiser(
-    net: FiniteNetwork, learner: AbstractLearner, lr: float, rows: int
+    net: FiniteNetwork, learner: AbstractLearner, lr: float | Float[Array, ""], rows: int
 ) -> optax.GradientTransformation:
     """Steps of a learner in the coordinates of a network's scaling.
 

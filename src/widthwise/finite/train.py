@@ -67,8 +67,10 @@ class _Spec(eqx.Module):
 
     net: FiniteNetwork
     learner: AbstractLearner
-    lr: float
     rows: int
+
+    def optimiser(self, lr) -> optax.GradientTransformation:
+        return optimiser(self.net, self.learner, lr, self.rows)
 
 
 def train(
@@ -98,22 +100,29 @@ def train(
 
     Raises `Diverged` when losses stop being finite.
     """
-    spec = _Spec(net, learner, float(lr), len(problem.x_train))
+    settings = eqx.tree_at(lambda known: (known.lr, known.steps), learner, (None, 1), is_leaf=_none)
+    spec = _Spec(net, settings, len(problem.x_train))  # one compilation for any lr and steps
     parameters = net.draw(initial_key(seed), dtype)
-    state = _optimiser(spec).init(parameters)
+    state = spec.optimiser(lr).init(parameters)
     x, y = (jnp.asarray(part, dtype) for part in (problem.x_train, problem.y_train))
     steps = learner.steps  # type: ignore[attr-defined]
-    order_of_rows = batches(len(problem.x_train), steps, learner.batch_size, order)  # type: ignore[attr-defined]
+    rows = batches(len(problem.x_train), steps, learner.batch_size, order)  # type: ignore[attr-defined]
+    rows = None if rows is None else jnp.asarray(rows)
     log = _Log(net, problem, learner.loss)  # type: ignore[attr-defined]
     log.write(0, parameters)
     times = logged_steps(steps, logs)
     for before, now in zip(times[:-1], times[1:], strict=True):
-        rows = None if order_of_rows is None else jnp.asarray(order_of_rows[before:now])
-        parameters, state = _advance(spec, now - before, parameters, state, x, y, rows)
+        parameters, state = _advance(
+            spec, jnp.asarray(lr, dtype), before, now, parameters, state, x, y, rows
+        )
         log.write(now, parameters)
         if advance is not None:
             advance(now - before)
     return NetworkState(net, jax.tree.map(np.asarray, parameters)), log.trajectory()
+
+
+def _none(node) -> bool:
+    return node is None
 
 
 def initial_key(seed: int) -> Any:
@@ -121,27 +130,23 @@ def initial_key(seed: int) -> Any:
     return jax.random.fold_in(jax.random.key(seed), 1)
 
 
-def _optimiser(spec: _Spec) -> optax.GradientTransformation:
-    return optimiser(spec.net, spec.learner, spec.lr, spec.rows)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2, 3))
-def _advance(spec: _Spec, count: int, parameters, state, x, y, rows):
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=(4, 5))
+def _advance(spec: _Spec, lr, before, now, parameters, state, x, y, rows):
+    """Steps `before` to `now`, which are traced: every stretch of a run is one compilation."""
     loss: LossName = spec.learner.loss  # type: ignore[attr-defined]
 
     def objective(parameters, x, y):
         out = spec.net.apply(parameters, x)
         return jnp.mean(jax.vmap(lambda o, t: sample_loss(o, t, loss))(out, y))
 
-    def step(carry, batch):
+    def step(number, carry):
         parameters, state = carry
-        inputs, targets = (x, y) if batch is None else (x[batch], y[batch])
+        inputs, targets = (x, y) if rows is None else (x[rows[number]], y[rows[number]])
         gradient = jax.grad(objective)(parameters, inputs, targets)
-        updates, state = _optimiser(spec).update(gradient, state, parameters)
-        return (optax.apply_updates(parameters, updates), state), None
+        updates, state = spec.optimiser(lr).update(gradient, state, parameters)
+        return optax.apply_updates(parameters, updates), state
 
-    carry, _ = jax.lax.scan(step, (parameters, state), rows, length=count)
-    return carry
+    return jax.lax.fori_loop(before, now, step, (parameters, state))
 
 
 class _Log:

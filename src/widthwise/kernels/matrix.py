@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Num
 
 from widthwise.network.build import tangents
-from widthwise.network.layer import AbstractLayer
+from widthwise.network.layer import AbstractLayer, Chain
 from widthwise.network.moments import Moments
 from widthwise.scaling import NTK, AbstractScaling
 from widthwise.solve.precision import float64
@@ -57,38 +57,67 @@ def kernel_matrix(
     scaling = NTK() if scaling is None else scaling
     nngp, ntk = np.empty((rows, columns)), np.empty((rows, columns))
     with float64():
+        own = tangents(network, x1.shape[1], scaling, width)
         for i in range(0, rows, TILE):
             for j in range(0 if x2 is not None else i, columns, TILE):
                 a, b = slice(i, i + TILE), slice(j, j + TILE)
                 same = x2 is None and i == j
                 other = None if same else (x1 if x2 is None else x2)[b]
-                tile = _tile(network, scaling, width, x1[a], other)
-                nngp[a, b], ntk[a, b] = (np.asarray(part) for part in tile)
+                nngp[a, b], ntk[a, b] = _tile(network, own, x1[a], other)
                 if x2 is None and i != j:
                     nngp[b, a], ntk[b, a] = nngp[a, b].T, ntk[a, b].T
     return KernelMatrices(nngp, ntk)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _tile(network, scaling, width, x1, x2):
-    moments = network.kernel(
-        tangents(network, x1.shape[1], scaling, width), Moments.of(x1, x2)
-    )
-    return moments.xy, moments.ntk
+def _tile(network, own, x1, x2) -> tuple[np.ndarray, np.ndarray]:
+    """One tile, padded to a power of two: a few compiled shapes serve all data."""
+    n, m = len(x1), len(x1 if x2 is None else x2)
+    moments = _start(_padded(x1), None if x2 is None else _padded(x2))
+    nngp, ntk = (np.asarray(k)[:n, :m] for k in _through(network, own, moments))
+    return (_mirrored(nngp), _mirrored(ntk)) if x2 is None else (nngp, ntk)
+
+
+def _padded(x: np.ndarray) -> jax.Array:
+    size = max(8, 1 << (len(x) - 1).bit_length())
+    # with a real row, so that no rule meets 0 / 0
+    return jnp.asarray(np.pad(x, ((0, size - len(x)), (0, 0)), mode="edge"))
+
+
+@jax.jit
+def _start(x1, x2):
+    return Moments.of(x1, x2)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _through(network, own, moments):
+    found = network.kernel(own, moments)
+    return found.xy, found.ntk
+
+
+def _mirrored(kernel: np.ndarray) -> np.ndarray:
+    """Symmetric to the last digit, which rules that treat x and y in turn are not."""
+    return np.triu(kernel) + np.triu(kernel, 1).T
 
 
 def layer_kernels(
     network: AbstractLayer, x: Num[np.ndarray, "n d"], scaling: AbstractScaling | None = None
 ) -> list[Float[np.ndarray, "n n"]]:
     """The covariance of the features after each layer of a chain, inputs excluded."""
-    found = []
+    x = np.asarray(x, dtype=np.float64)
     with float64():
-        moments = Moments.of(jnp.asarray(x, dtype=float))
-        layers = getattr(network, "layers", (network,))
         own = tangents(network, x.shape[1], NTK() if scaling is None else scaling)
-        for layer, weights in zip(layers, own, strict=True):
-            moments = layer.kernel(weights, moments)
-            found.append(np.asarray(moments.xy))
+        found = _each_layer(network, own, _start(_padded(x), None))
+        return [np.asarray(kernel)[: len(x), : len(x)] for kernel in found]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _each_layer(network, own, moments):
+    chain = isinstance(network, Chain)
+    layers, own = (network.layers, own) if chain else ((network,), (own,))
+    found = []
+    for layer, weights in zip(layers, own, strict=True):
+        moments = layer.kernel(weights, moments)
+        found.append(moments.xy)
     return found
 
 

@@ -53,7 +53,7 @@ class Consistency(AbstractInstrument):
 
 
 def _against_limit(runs, instrument: Consistency) -> Finding:
-    widths, tolerance = np.array(runs.widths), instrument.tolerance
+    widths, tolerance = np.array(runs.widths, dtype=float), instrument.tolerance
     gaps, ensemble = gaps_of(runs), ensemble_gaps(runs)
     laws = {
         "predictions": fit_power(widths, gaps.predictions),
@@ -71,7 +71,7 @@ def _against_limit(runs, instrument: Consistency) -> Finding:
         f"{_enough(law, tolerance, runs.widths, gaps.predictions.mean(axis=1))}"
     )
     columns = (
-        widths.tolist(), gaps.predictions.mean(1), [_error(g) for g in gaps.predictions],
+        runs.widths, gaps.predictions.mean(1), [_error(g) for g in gaps.predictions],
         gaps.losses.mean(1), ensemble.mean, ensemble.std, gaps.kernels.mean(1),
     )  # fmt: skip
     rows = tuple((row[0], *map(float, row[1:])) for row in zip(*columns, strict=True))

@@ -92,7 +92,7 @@ def _verdict(runs, last: str, final) -> tuple[str, dict]:
         moved = float(final[last, float("inf")].mean())
         return f"The last hidden layer's kernel changes by {moved:.0%} at infinite width.", {}
     moves = np.array([final[last, w] for w in widths])
-    law = fit_power(np.array(widths), np.maximum(moves, 1e-12))
+    law = fit_power(np.array(widths, dtype=float), np.maximum(moves, 1e-12))
     numbers = {"exponent": law.to_json(), "change_at_widest": float(moves[-1].mean())}
     told = f"The last hidden layer's kernel changes by {moves[-1].mean():.0%} at width {widths[-1]}"
     low, high = law.exponent - law.uncertainty, law.exponent + law.uncertainty

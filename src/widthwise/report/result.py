@@ -51,7 +51,7 @@ class Result:
     sources: list[dict[str, str]] = dataclasses.field(default_factory=list)
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
     seed: int | None = None
-    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    seconds: dict[str, float | None] = dataclasses.field(default_factory=dict)
     warnings: list[str] = dataclasses.field(default_factory=list)
     command: str = ""
 
