@@ -24,6 +24,7 @@ from widthwise.learner import AbstractLearner, Adam, GradientDescent, Posterior
 from widthwise.limits.base import AbstractPrepared, EmptyCell, Start
 from widthwise.limits.descent import largest_stable_step
 from widthwise.limits.table import lookup, regime
+from widthwise.network.build import specify
 from widthwise.network.layer import AbstractLayer
 from widthwise.problem import Problem, pose
 from widthwise.progress import Progress
@@ -62,6 +63,7 @@ class Member:
     def __post_init__(self):
         if not (self.width == math.inf or (self.width >= 1 and self.width == int(self.width))):
             raise ValueError(f"width is {self.width}: give a positive whole number, or inf.")
+        specify(self.network, 1, 1)  # refuses a network without a readout
         regime(self.network, self.scaling, self.learner)  # refuses a scaling without a limit
 
     def train(self, data: Data, *, seed: int = 0, order: int = 0, logs: int = 16) -> Run:
@@ -269,6 +271,7 @@ def _train_finite(member, learner, problem, seed, order, logs, advance) -> Run:
             f"{type(learner).__name__} is for width=inf: at width {member.width} use "
             "GradientDescent() or Adam()."
         )
+    assert learner.lr is not None  # with_step_size has filled it in
     began = time.perf_counter()
     net = FiniteNetwork(
         member.network, int(member.width), problem.x_train.shape[1], problem.y_train.shape[1],

@@ -57,7 +57,9 @@ def test_steps(loss, momentum, ridge, batch_size):
     expected = by_steps(learner, order=3)[[int(t) for t in descent.times]]
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-11)
     if loss == "mse":
-        reached = START - KERNEL @ descent.response() @ (START - TARGETS)
+        response = descent.response()
+        assert response is not None
+        reached = START - KERNEL @ response @ (START - TARGETS)
         np.testing.assert_allclose(reached, expected[-1], rtol=1e-8, atol=1e-10)
 
 
@@ -95,7 +97,9 @@ def test_both_paths_agree():
     np.testing.assert_allclose(
         closed.coefficients(START, TARGETS), stepped.coefficients(START, TARGETS), rtol=1e-8
     )
-    np.testing.assert_allclose(closed.response(), stepped.response(), rtol=1e-7, atol=1e-9)
+    one, two = closed.response(), stepped.response()
+    assert one is not None and two is not None
+    np.testing.assert_allclose(one, two, rtol=1e-7, atol=1e-9)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])

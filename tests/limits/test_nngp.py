@@ -1,5 +1,7 @@
 """The lazy posterior against the formulas written out, and its evidence against differences."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -8,7 +10,7 @@ from widthwise.kernels import kernel_matrix
 from widthwise.learner import Posterior
 from widthwise.limits import log_evidence, lookup
 from widthwise.limits.evidence import best_noise, best_variances
-from widthwise.network import Dense, Erf, Readout, Relu, Tanh
+from widthwise.network import Chain, Dense, Erf, Readout, Relu, Tanh
 from widthwise.problem import Problem
 from widthwise.scaling import NTK, Standard
 
@@ -27,6 +29,7 @@ def test_posterior_as_written_out(scaling):
     """By conditioning the joint Gaussian with NumPy's inverse."""
     state = lookup(NET, scaling, Posterior(noise=0.3)).prepare(posed(), order=0, logs=2).train()
     found = state.state.predict(NEW, True)
+    assert found.covariance is not None
     joint = kernel_matrix(NET, np.concatenate([X, NEW]), scaling=scaling).nngp
     inverse = np.linalg.inv(joint[:14, :14] + 0.3 * np.eye(14))
     np.testing.assert_allclose(found.value, joint[14:, :14] @ inverse @ Y, rtol=1e-9)
@@ -77,9 +80,11 @@ def test_variances_of_the_largest_evidence():
     y = lower @ RNG.normal(size=(80, 20))
     start = Dense() >> Erf() >> Readout(weight_variance=0.25)
     found, noise = best_variances(start, x, y, scaling=NTK(), kernel="nngp", noise=None)
-    assert found.layers[-1].weight_variance == pytest.approx(2.5, rel=0.3)
-    assert found.layers[0].weight_variance == pytest.approx(2.0, rel=0.5)
-    assert found.layers[0].bias_variance == 0.0
+    assert isinstance(found, Chain)
+    layers: Any = found.layers
+    assert layers[-1].weight_variance == pytest.approx(2.5, rel=0.3)
+    assert layers[0].weight_variance == pytest.approx(2.0, rel=0.5)
+    assert layers[0].bias_variance == 0.0
     assert noise == pytest.approx(1e-3, rel=0.3)
     best = log_evidence(found, x, y, noise=noise)
     assert best.value > log_evidence(true, x, y, noise=1e-3).value

@@ -6,6 +6,7 @@ here; its `diag_reg` is relative to the mean of the kernel's diagonal.
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,12 +23,12 @@ LR, OUTPUTS = 0.5, 3
 
 
 def network(trained: bool = True):
-    bias = dict(bias_variance=0.01, bias_multiplier=0.1)
+    bias: Any = dict(bias_variance=0.01, bias_multiplier=0.1)
     hidden = Dense(weight_variance=1.5**2, **bias, trained=trained)
     return hidden >> Erf() >> hidden >> Erf() >> Readout(weight_variance=1.0, **bias)
 
 
-def trained(learner, *, targets="y_train", start=None, frozen=False):
+def trained(learner, *, targets="y_train", start=None, frozen=False) -> Any:
     x, y = ORACLE["x_train"], ORACLE[targets]
     problem = Problem(x, y, ORACLE["x_test"], np.zeros((4, OUTPUTS)), 0.0, "regression")
     limit = lookup(network(not frozen), NTK(), learner)
@@ -64,7 +65,8 @@ def test_ensembles(kernel, time):
 
 
 def test_posteriors():
-    for kernel, name in (("nngp", "nngp"), ("ntk", "ntkgp")):
+    kernels: Any = ("nngp", "nngp"), ("ntk", "ntkgp")
+    for kernel, name in kernels:
         learner = Posterior(noise=ridge(kernel), kernel=kernel)
         found = trained(learner).state.predict(ORACLE["x_test"], True)
         close(found.value, f"gp_{name}_mean")

@@ -93,8 +93,9 @@ class FiniteNetwork(eqx.Module):
     ) -> dict[str, Float[Array, "n k"]]:
         """The features after each logged layer, by the layer's name (see network/names.py)."""
         weights = self.effective(parameters)
-        whole = isinstance(self.network, Chain)
-        layers, own = (self.network.layers, weights) if whole else ((self.network,), (weights,))
+        layers, own = (self.network,), (weights,)
+        if isinstance(self.network, Chain):
+            layers, own = self.network.layers, weights
         names, found = dict(layer_names(self.network)), {}
         for index, (layer, tensors) in enumerate(zip(layers, own, strict=True)):
             x = jax.vmap(lambda row, f=layer, w=tensors: f.apply(w, row))(x)

@@ -50,18 +50,21 @@ def _decay(strength: float, rates) -> optax.GradientTransformation:
 
 
 def _anchor(strength: float, rates) -> optax.GradientTransformation:
-    """Pulls towards the initial weights, which it remembers."""
+    """Pulls towards the initial weights, which are its state."""
     if not strength:
         return optax.identity()
 
-    def update(updates, start, parameters):
-        pulled = jax.tree.map(
-            lambda u, w, w0, r: u + _over(strength, r) * (w - w0), updates, parameters, start, rates
-        )
-        return pulled, start
+    def init(params):
+        # a copy: the loop donates parameters and state, and no buffer can be given away twice
+        return jax.tree.map(jnp.copy, params)
 
-    # a copy: the loop donates parameters and state, and no buffer can be given away twice
-    return optax.GradientTransformation(lambda start: jax.tree.map(jnp.copy, start), update)
+    def update(updates, state, params=None):
+        pulled = jax.tree.map(
+            lambda u, w, w0, r: u + _over(strength, r) * (w - w0), updates, params, state, rates
+        )
+        return pulled, state
+
+    return optax.GradientTransformation(init, update)
 
 
 def _over(strength: float, rate: float) -> float:

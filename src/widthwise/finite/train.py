@@ -16,6 +16,7 @@ from widthwise.finite.optimiser import optimiser
 from widthwise.learner import AbstractLearner, LossName
 from widthwise.problem import Diverged, Problem, batches, logged_steps, loss_value
 from widthwise.run import AbstractState, Prediction, Trajectory
+from widthwise.solve import float64
 
 ROWS = 4096  # rows a forward pass holds at once
 
@@ -27,7 +28,10 @@ class NetworkState(AbstractState, eqx.Module):
     parameters: PyTree
 
     def predict(self, x: Float[np.ndarray, "m d"], covariance: bool) -> Prediction:
-        value = outputs(self.net, self.parameters, x)
+        # In float64: in float32 a row's last digits depend on how many rows stand beside it.
+        with float64():
+            wide = jax.tree.map(lambda w: np.asarray(w, np.float64), self.parameters)
+            value = outputs(self.net, wide, x)
         return Prediction(value, None, "one draw of initial weights")
 
 
@@ -153,7 +157,8 @@ class _Log:
     """Collects what a trajectory holds."""
 
     def __init__(self, net: FiniteNetwork, problem: Problem, loss: LossName):
-        self.net, self.problem, self.loss = net, problem, loss
+        self.net, self.problem = net, problem
+        self.loss: LossName = loss
         self.rows: list[tuple] = []
         self.kernels: list[dict] = []
 

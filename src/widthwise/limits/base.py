@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import numpy as np
@@ -51,7 +51,7 @@ class AbstractLimit(eqx.Module):
     learners: ClassVar[tuple[type[AbstractLearner], ...]]  # its column
     network: eqx.AbstractVar[AbstractLayer]
     scaling: eqx.AbstractVar[AbstractScaling]
-    learner: eqx.AbstractVar[AbstractLearner]
+    learner: eqx.AbstractVar[Any]  # one of `learners`
 
     @abc.abstractmethod
     def prepare(self, problem: Problem, *, order: int, logs: int) -> AbstractPrepared:

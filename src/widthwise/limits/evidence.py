@@ -166,6 +166,7 @@ def _evidence_and_gradient(network, x, y, scaling, kernel: Which, paths):
 def _log_evidence(frame, scaling, kernel: Which, paths, values, x, y):
     network = _with(frame, paths, list(values[:-1]))
     moments = network.kernel(tangents(network, x.shape[1], scaling), Moments.of(x))
+    assert isinstance(moments, Moments)
     matrix = moments.xy if kernel == "nngp" else moments.ntk
     lower = jnp.linalg.cholesky(matrix + values[-1] * jnp.eye(len(x)))
     fit = jax.scipy.linalg.cho_solve((lower, True), y)

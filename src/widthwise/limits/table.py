@@ -29,7 +29,7 @@ def regime(network: AbstractLayer, scaling: AbstractScaling, learner: AbstractLe
     """ "lazy" or "rich". Raises ValueError, naming what blows up, for an unstable scaling."""
     found = scaling.classify(depth_of(network), entrywise=learner.entrywise)
     if not found.stable or found.trivial:
-        raise ValueError(f"{scaling!r} has no limit: it is {found}. Try NTK() or MuP().")
+        raise ValueError(f"{scaling!r} has no limit: it is {found}; try NTK() or MuP().")
     return "rich" if found.regime == "feature learning" else "lazy"
 
 
@@ -50,5 +50,5 @@ def lookup(
     filled = ", ".join(f"{x.regime} x {x.learners[0].kind} ({x.__name__})" for x in all_limits())
     raise EmptyCell(
         f"The limit of the cell {row} x {learner.kind} cannot be computed yet; computed are "
-        f"{filled}. Finite widths train in every cell but the posteriors."
+        f"{filled}; finite widths train in every cell but the posteriors."
     )

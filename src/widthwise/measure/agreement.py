@@ -1,7 +1,7 @@
 """All members side by side: accuracy, loss, calibration, time."""
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -34,7 +34,8 @@ class Agreement(AbstractInstrument):
         columns = ("member", "width", score, "±", "test loss", spread, "seconds")
         table = Table(columns, tuple(rows))
         known = [row for row in rows if row[2] is not None]
-        sentence, numbers = "No member was trained.", {"score": score}
+        sentence = "No member was trained."
+        numbers: dict[str, Any] = {"score": score}
         if known:
             best = max(known, key=lambda row: row[2])
             shown = f"{best[2]:.1%}" if classes else f"{best[2]:.3f}"
@@ -55,14 +56,14 @@ def name_of(family) -> str:
 def _rows(runs) -> list[tuple]:
     """One row a width. Infinity stands twice where it was also started from the initial functions
     of the widest members: as single networks, which those rows compare with, and in the mean."""
-    groups = [(int(width), runs.at(width)) for width in runs.widths]
+    groups: list[tuple[Any, Any]] = [(int(width), runs.at(width)) for width in runs.widths]
     starts = [runs.from_start_of(run) for run in (groups[-1][1] if groups else ())]
     if runs.limit and all(starts) and starts:
         groups += [("∞", starts), (MEAN, (runs.limit,))]
     elif runs.limit:
         groups.append(("∞", (runs.limit,)))
     name = name_of(runs.family)
-    rows = [(name, label, *_mean_scores(own, runs.data)) for label, own in groups]
+    rows: list[tuple] = [(name, label, *_mean_scores(own, runs.data)) for label, own in groups]
     for cell in runs.open_cells:
         label = "∞" if cell.width == math.inf else int(cell.width)
         rows.append((name, label, None, None, None, None, None))
