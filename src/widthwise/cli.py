@@ -1,253 +1,335 @@
 """The command line: parse, call, show. What it imports at the top decides how fast help starts."""
 
 import json
+import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter
+
+BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 
 app = App(
     name="widthwise",
-    help="Infinite-width neural networks: one network at every width, infinity among them.",
+    help="""Infinite-width neural networks: one network at every width, infinity among them.
+
+For example
+
+  widthwise compare                              # scikit-learn's digits
+  widthwise compare houses.csv --target price    # your own table
+  widthwise fit houses.csv --target price        # one member, saved ...
+  widthwise predict new.csv                      # ... and used
+  widthwise list                                 # all names
+
+Exit codes: 0 done; 2 bad input, said in one sentence; 130 interrupted.""",
+    help_format="plaintext",  # leaves the examples as they are written
     version_flags=["--version"],
+    suppress_keyboard_interrupt=False,  # main says what was kept
 )
 
-SPEC_KEYS = (
-    "data", "target", "task", "train", "test", "network", "scalings", "learner", "widths", "seeds",
-    "tolerance", "seed",
-)  # fmt: skip
-INTERRUPTED, BAD_INPUT = 130, 2
+
+def _whole(kind: Any, tokens: Any) -> int:
+    """A whole number; the parser's own reading would round 1.5."""
+    text = tokens[0].value
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no whole number.") from None
+
+
+Whole = Annotated[int, Parameter(converter=_whole)]
+Json = Annotated[bool, Parameter(name="--json", negative="", show_default=False)]
+Target = Annotated[list[str] | None, Parameter(negative="")]
 
 
 @app.command
 def compare(
     data: str | None = None,
     *,
-    target: str | None = None,
+    target: Target = None,
     task: str | None = None,
-    train: int | None = None,
-    test: int | None = None,
+    train: Whole | None = None,
+    test: Whole | None = None,
     network: str | None = None,
     scalings: str | None = None,
     learner: str | None = None,
     widths: str | None = None,
-    seeds: int | None = None,
+    seeds: Whole | None = None,
     tolerance: float | None = None,
-    seed: int | None = None,
+    seed: Whole | None = None,
     spec: Path | None = None,
     out: Path = Path("widthwise-report"),
-    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    json_: Json = False,
 ) -> None:
     """Train one network at several widths, lazy and rich, and write a report.
 
-    Says which limit describes the network and how wide is wide enough. Finished runs are kept in
-    the output folder: the same command resumes after an interruption.
+    Says which limit describes the network and how wide is wide enough. Finished
+    members are kept in the output folder: after an interruption the same command
+    resumes, and other settings do not collide.
+
+    For example
+
+      widthwise compare
+      widthwise compare houses.csv --target price --widths 32,128,512,inf
+      widthwise compare iris --scalings "NTK, Richness(r=0.25)" --learner Adam
+      widthwise compare --network "Dense >> Erf >> Dense(times=2) >> Erf >> Readout"
+      widthwise compare --spec study.toml --seeds 8
+
+    where study.toml holds settings named as the options are, such as
+
+      data = "digits"
+      network = "Dense >> Relu >> Dense >> Relu >> Readout"
+      scalings = ["NTK", "MuP"]
+      learner = {name = "GradientDescent", steps = 100}
+      widths = [64, 256, inf]
 
     Args:
-        data: embedded set (digits, iris, ...), a file (CSV, TSV, Parquet, ARFF, NPZ), a folder of
-            idx or CIFAR binaries, or openml:NAME. Default: digits.
-        target: target column of a file.
+        data: digits, iris, ...; a file (CSV, TSV, Parquet, ARFF, NPZ); a folder of images (idx or
+            CIFAR binaries); or openml:NAME. Default: digits.
+        target: target column of a file, by default the last; repeat it for several.
         task: classification or regression; guessed from the target unless given.
         train: number of training rows.
-        test: number of test rows.
-        network: for example "Dense >> Relu >> Dense >> Relu >> Readout".
-        scalings: comma-separated, for example "NTK, MuP, Richness(r=0.25)".
-        learner: for example "Adam" or "GradientDescent(steps=400, batch_size=100)".
-        widths: comma-separated, for example 64,256,1024,inf.
+        test: number of test rows; a fifth unless given.
+        network: layers composed with >> and +, ending in Readout. Default: two hidden Relu layers.
+        scalings: comma-separated; one family is trained for each. Default: NTK,MuP.
+        learner: name, with its settings in brackets. `widthwise list` has the names.
+        widths: comma-separated whole numbers, and inf. Default: 64,256,1024,inf.
         seeds: draws of initial weights at each finite width.
         tolerance: relative gap to the limit that counts as agreement.
         seed: seeds the split and the batches.
         spec: TOML file with any of these settings; options given here win.
-        out: folder for report.html, result.json and finished runs.
-        json_: print the result as JSON instead of sentences.
+        out: folder for report.html, result.json and finished members.
+        json_: print the result as JSON and nothing else.
     """
+    from widthwise.place import folder_for
+    from widthwise.spec import read_comparison, read_toml
+
     given = dict(
         data=data, target=target, task=task, train=train, test=test, network=network,
         scalings=scalings, learner=learner, widths=widths, seeds=seeds, tolerance=tolerance,
         seed=seed,
     )  # fmt: skip
-    asked = _asked(spec, given)
+    asked = {} if spec is None else read_toml(spec)
+    asked |= {name: value for name, value in given.items() if value is not None}
+    settings = read_comparison(asked)
+
     from widthwise.compare import compare as run
     from widthwise.report import write_report
 
-    settings = _comparison(asked)
     rows = _load(asked)
-    _writable(out)
-    say = (lambda sentence: None) if json_ else (lambda sentence: print(f"- {sentence}"))
-    result = run(rows, settings, folder=out / "runs", progress=not json_, say=say)
-    page = write_report(result, out)
+    with folder_for(out / "runs") as folder:
+        say = _silent if json_ else _say
+        say(_told(rows))
+        before = _members(folder)
+        try:
+            result = run(rows, settings, folder=folder, say=say)
+        except KeyboardInterrupt:
+            if not (count := len(_members(folder) - before)):
+                raise
+            raise KeyboardInterrupt(
+                f"Interrupted: {count} more {'members are' if count > 1 else 'member is'} finished "
+                f"and kept in {folder}; the same command resumes."
+            ) from None
+        page = write_report(result, out)
     if json_:
-        print(json.dumps(result.to_json(), indent=1))
+        _print_json(result.to_json())
         return
-    print()
-    for sentence in result.headline:
-        print(sentence)
-    print(f"\nReport: {page}  ({result.seconds['all']:.0f} s)")
+    print("", *result.headline, f"\nReport: {page}  ({result.seconds['all']:.0f} s)", sep="\n")
 
 
 @app.command
 def fit(
     data: str,
     *,
-    target: str | None = None,
+    target: Target = None,
     task: str | None = None,
-    train: int | None = None,
-    test: int | None = None,
+    train: Whole | None = None,
+    test: Whole | None = None,
     network: str | None = None,
     width: str = "inf",
     scaling: str = "NTK",
     learner: str = "Posterior",
-    seed: int = 0,
+    seed: Whole = 0,
     out: Path = Path("model.widthwise"),
-    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    json_: Json = False,
 ) -> None:
     """Train one member and save it for `widthwise predict`.
 
+    For example
+
+      widthwise fit houses.csv --target price
+      widthwise fit houses.csv --width 512 --scaling MuP --learner Adam
+
     Args:
         data: as for compare.
-        target: target column of a file.
+        target: target column of a file, by default the last; repeat it for several.
         task: classification or regression; guessed from the target unless given.
         train: number of training rows.
-        test: number of test rows.
+        test: number of test rows; a fifth unless given.
         network: as for compare.
         width: a whole number, or inf.
         scaling: for example NTK or MuP.
-        learner: for example Posterior, GradientFlow, GradientDescent or Adam.
+        learner: for example Posterior, GradientFlow, "GradientDescent(steps=400)", Adam.
         seed: seeds the split, the initial weights and the batches.
         out: file to write.
-        json_: print the scores as JSON.
+        json_: print the scores as JSON and nothing else.
     """
     from widthwise.compare import Comparison
     from widthwise.family import Member
     from widthwise.measure.agreement import scores_of
     from widthwise.model import Model
+    from widthwise.place import file_for
     from widthwise.spec import read_named, read_network, read_width
 
     layers = Comparison().network if network is None else read_network(network)
     member = Member(
         layers, read_width(width), read_named(scaling, "scaling"), read_named(learner, "learner")
     )
-    rows = _load(dict(data=data, target=target, task=task, train=train, test=test, seed=seed))
-    _writable(out.parent)
-    run = member.train(rows, seed=seed, order=seed)
-    Model.of(run, rows).save(out)
+    asked = dict(data=data, target=target, task=task, train=train, test=test, seed=seed)
+    rows = _load({name: value for name, value in asked.items() if value is not None})
+    with file_for(out):
+        run = member.train(rows, seed=seed, order=seed)
+        Model.of(run, rows).save(out)
     score, loss, _, seconds = scores_of(run, rows)
     name = "test accuracy" if rows.task == "classification" else "test R2"
-    found = {"model": str(out), name: score, "test loss": loss, "seconds": seconds}
     if json_:
-        print(json.dumps(found))
-    else:
-        print(f"{name} {score:.4f} on {len(rows.x_test)} rows; saved to {out} ({seconds:.1f} s)")
-        for note in (*rows.notes, *run.notes):
-            print(f"- {note}")
+        notes = [*rows.notes, *run.notes]
+        found = {"model": str(out), name: score, "test loss": loss, "seconds": seconds}
+        _print_json(found | {"notes": notes})
+        return
+    print(_told(rows), *(f"- {note}" for note in run.notes), sep="\n")
+    print(f"{name} {score:.4f} on {len(rows.x_test)} rows; saved to {out} ({seconds:.1f} s)")
 
 
 @app.command
 def predict(
-    model: Path,
     rows: Path,
     *,
+    model: Path = Path("model.widthwise"),
     out: Path | None = None,
-    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    json_: Json = False,
 ) -> None:
     """Predict new rows with a saved member: CSV on standard output, or into a file.
 
+    Classes come with the probability of each, numbers with a standard deviation
+    where the member has one.
+
+    For example
+
+      widthwise predict new.csv
+      widthwise predict new.csv --model houses.widthwise --out predicted.csv
+
     Args:
-        model: file written by fit.
-        rows: file with the same feature columns.
-        out: CSV file to write.
+        rows: file with the feature columns that the member was trained on; others are ignored.
+        model: file written by `widthwise fit`; open only files that you trust.
+        out: CSV file to write instead.
         json_: print JSON instead of CSV.
     """
     from widthwise.model import Model
 
     table = Model.load(model).predict(rows)
     if json_:
-        print(json.dumps({name: list(column) for name, column in table.items()}))
-        return
-    lines = [",".join(table), *(",".join(map(str, row)) for row in zip(*table.values(), strict=True))]
-    if out is None:
-        print("\n".join(lines))
-        return
-    from widthwise.run import write_whole
+        _print_json(table)
+    if out is not None:
+        from widthwise.place import file_for
+        from widthwise.run import write_whole
 
-    _writable(out.parent)
-    write_whole(out, ("\n".join(lines) + "\n").encode())
+        with file_for(out):
+            write_whole(out, _csv(table).encode())
+    elif not json_:
+        print(_csv(table), end="")
 
 
 @app.command(name="list")
-def list_(*, json_: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
-    """Print the layers, scalings, learners, limits, instruments and data sets by name.
+def list_(name: str | None = None, *, json_: Json = False) -> None:
+    """Print the layers, scalings, learners, limits, instruments and data sets, or describe one.
+
+    For example
+
+      widthwise list
+      widthwise list GradientDescent
 
     Args:
-        json_: print JSON.
+        name: what to describe: how it is written, with its settings and their meaning.
+        json_: print all of them as JSON.
     """
-    from widthwise.catalogue import catalogue
+    from widthwise.catalogue import catalogue, describe
 
-    found = catalogue()
-    if json_:
-        print(json.dumps(found, indent=1))
-        return
-    for kind, entries in found.items():
-        print(kind)
-        for entry in entries:
-            print(f"  {entry['name']:<20} {entry['what']}")
-
-
-def _asked(spec: Path | None, given: dict[str, Any]) -> dict[str, Any]:
-    """The settings of the spec file, overruled by those given on the command line."""
-    from widthwise.spec import read_toml
-
-    asked = {} if spec is None else read_toml(spec, SPEC_KEYS)
-    return asked | {name: value for name, value in given.items() if value is not None}
-
-
-def _comparison(asked: dict[str, Any]):
-    from widthwise.compare import Comparison
-    from widthwise.spec import read_named, read_network, read_width, split_words
-
-    settings = {k: asked[k] for k in ("seeds", "tolerance", "seed") if k in asked}
-    if "network" in asked:
-        settings["network"] = read_network(asked["network"])
-    if "learner" in asked:
-        settings["learner"] = read_named(asked["learner"], "learner")
-    if "scalings" in asked:
-        words = split_words(asked["scalings"])
-        settings["scalings"] = tuple(read_named(word, "scaling") for word in words)
-    if "widths" in asked:
-        settings["widths"] = tuple(read_width(word) for word in split_words(asked["widths"]))
-    return Comparison(**settings)
+    if name is not None and not json_:
+        print(describe(name))
+    elif json_:
+        _print_json(catalogue())
+    else:
+        for kind, entries in catalogue().items():
+            print(kind, *(f"  {x['name']:<16} {x['what']}" for x in entries), sep="\n")
 
 
 def _load(asked: dict[str, Any]):
     from widthwise.data import load
 
     named = {k: asked[k] for k in ("target", "task", "train", "test", "seed") if k in asked}
+    if isinstance(target := named.get("target"), list) and len(target) == 1:
+        named["target"] = target[0]  # messages then speak of one column
     return load(asked.get("data", "digits"), **named)
 
 
-def _writable(folder: Path) -> None:
-    """Refuses before any work what could not be written after it."""
-    import os
+def _members(folder: Path) -> set[str]:
+    """The names of the finished members in a folder."""
+    return {path.name for path in folder.glob("*.run")}
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(
-            f"The output folder {folder} cannot be made ({error.strerror}): choose another."
-        ) from None
-    if not os.access(folder, os.W_OK):
-        raise ValueError(f"The output folder {folder} is not writable: choose another.")
+
+def _told(rows: Any) -> str:
+    """A data set in a line, then what was done to it."""
+    shape = str(rows).removeprefix("Data(").removesuffix(")")
+    return "\n".join([f"Data {shape}.", *(f"- {note}" for note in rows.notes)])
+
+
+def _say(sentence: str) -> None:
+    print(sentence, flush=True)
+
+
+def _silent(sentence: str) -> None:
+    """Says nothing: standard output is for the JSON."""
+
+
+def _print_json(found: Any) -> None:
+    from widthwise.report.result import plain
+
+    print(json.dumps(plain(found), indent=1, allow_nan=False))
+
+
+def _csv(table: dict[str, list]) -> str:
+    import csv
+    import io
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(table)
+    writer.writerows(zip(*table.values(), strict=True))
+    return text.getvalue()
 
 
 def main(words: list[str] | None = None) -> None:
     """Runs the command line; every mistake ends in one sentence and a non-zero exit code."""
+    from widthwise.refusal import advice_of, sentence_of
+
     try:
-        app(words)
-    except KeyboardInterrupt:
-        print("Interrupted: finished members are kept; the same command resumes.", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    except (ValueError, MemoryError, OSError) as error:
-        sentence = " ".join(str(error).split()) or type(error).__name__
-        print(f"widthwise: {sentence}", file=sys.stderr)
-        sys.exit(BAD_INPUT)
+        app(words, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+    except CycloptsError as error:
+        _stop(advice_of(error), BAD_INPUT)
+    except KeyboardInterrupt as stop:
+        _stop(str(stop) or "Interrupted: nothing was written.", INTERRUPTED)
+    except BrokenPipeError:  # the reader of our output has gone, as in `widthwise list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(BROKEN_PIPE)
+    except Exception as error:
+        if (sentence := sentence_of(error)) is None:
+            raise
+        _stop(sentence, BAD_INPUT)
+
+
+def _stop(sentence: str, code: int) -> NoReturn:
+    print(f"widthwise: {' '.join(sentence.split())}", file=sys.stderr)
+    sys.exit(code)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from widthwise import settings as checks
 from widthwise.data import Data, names
 from widthwise.family import Family
 from widthwise.learner import AbstractLearner, GradientDescent, GradientFlow, Posterior
@@ -44,6 +45,11 @@ class Comparison:
     tolerance: float = 0.1
     seed: int = 0
 
+    def __post_init__(self):
+        checks.whole(self, "seeds")
+        checks.whole(self, "seed", low=0)
+        checks.number(self, "tolerance", above=0)
+
 
 def compare(
     data: Data,
@@ -69,12 +75,17 @@ def compare(
         for scaling in settings.scalings
     ]
     ends = [Family(settings.network, NTK(), learner, (math.inf,)) for learner in ENDS]
+    asked = {(x.scaling, x.learner) for x in families if math.inf in x.widths}
+    ends = [x for x in ends if (x.scaling, x.learner) not in asked]
     seconds, trained = {}, []
     for family in (*families, *ends):
         start = time.perf_counter()
         runs = family.train(data, folder=folder, progress=progress, order=settings.seed)
         seconds[name_of(family)] = round(time.perf_counter() - start, 2)
         trained.append(runs)
+    if resumed := sum(runs.resumed for runs in trained):
+        count = sum(len(runs.runs) for runs in trained)
+        say(f"Resumed: {resumed} of {count} members were read from {folder}.")
     baseline = fit_baseline(data, settings.seed)
     seconds["baseline"] = baseline["seconds"]
     seconds["all"] = round(time.perf_counter() - began, 2)

@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
@@ -16,7 +17,9 @@ def offered(module: ModuleType, base: type) -> dict[str, type]:
     return {
         name: x
         for name, x in found.items()
-        if issubclass(x, base) and not inspect.isabstract(x) and not name.startswith(("_", "Abstract"))
+        if issubclass(x, base)
+        and not inspect.isabstract(x)
+        and not name.startswith(("_", "Abstract"))
     }
 
 
@@ -25,44 +28,65 @@ def find(name: str, choices: dict[str, Any], kind: str) -> Any:
     by_lower = {key.lower(): value for key, value in choices.items()}
     if name.lower() in by_lower:
         return by_lower[name.lower()]
-    lowered = {key.lower(): key for key in choices}
-    near = [lowered[x] for x in difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.5)]
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(choices)}."
-    raise UnknownName(f"There is no {kind} called {name!r}: {hint}")
+    raise UnknownName(f"There is no {kind} called {name!r}: {hint(name, choices)}")
 
 
-def _made(name: str, choices: dict[str, type], kind: str, settings: dict[str, Any]) -> Any:
+def hint(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """The end of a sentence that refuses a name: the nearest known ones, or all of them.
+
+    >>> hint("rellu", ["Relu", "Dense"]), hint("x", ["Relu", "Dense"])
+    ('did you mean Relu?', 'known are Relu, Dense.')
+    """
+    lowered = {key.lower(): key for key in known}
+    near = [lowered[x] for x in difflib.get_close_matches(name.lower(), lowered, 3, cutoff)]
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return f"known are {', '.join(lowered.values())}."
+
+
+def make(name: str, choices: dict[str, type], kind: str, settings: dict[str, Any]) -> Any:
+    """The class of this name with these settings; a sentence for settings it cannot have."""
     chosen = find(name, choices, kind)
-    known = list(inspect.signature(chosen).parameters)
+    known = inspect.signature(chosen).parameters
     for key in settings:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known) or 'none'}."
-            raise UnknownName(f"{chosen.__name__} has no setting {key!r}: {hint}")
+            found = hint(key, known) if known else "it has none."
+            raise UnknownName(f"{chosen.__name__} has no setting {key!r}: {found}")
+    missing = [key for key, x in known.items() if x.default is x.empty and key not in settings]
+    if missing:
+        example = ", ".join(f"{key}=..." for key in missing)
+        raise ValueError(
+            f"{chosen.__name__} needs {', '.join(missing)}: write {chosen.__name__}({example})."
+        )
     try:
         return chosen(**settings)
-    except TypeError as error:
-        raise ValueError(f"{chosen.__name__} cannot be made: {error}.") from None
+    except TypeError as error:  # a value of another type; the settings' own checks say which
+        said = str(error).rstrip(".")
+        raise ValueError(f"{chosen.__name__} cannot be made: {said}.") from None
+
+
+def layers() -> dict[str, type]:
+    """The layers that words can name: not those that `>>` and `+` make."""
+    from widthwise import network
+
+    found = offered(network, network.AbstractLayer)
+    return {name: x for name, x in found.items() if x not in (network.Chain, network.Sum)}
 
 
 def scaling_named(name: str, **settings: Any) -> Any:
     """The scaling of this name: `scaling_named("mup")` is `MuP()`."""
     from widthwise import scaling
 
-    return _made(name, offered(scaling, scaling.AbstractScaling), "scaling", settings)
+    return make(name, offered(scaling, scaling.AbstractScaling), "scaling", settings)
 
 
 def learner_named(name: str, **settings: Any) -> Any:
     """The learner of this name."""
     from widthwise import learner
 
-    return _made(name, offered(learner, learner.AbstractLearner), "learner", settings)
+    return make(name, offered(learner, learner.AbstractLearner), "learner", settings)
 
 
 def layer_named(name: str, **settings: Any) -> Any:
     """The layer of this name."""
-    from widthwise import network
-
-    layers = offered(network, network.AbstractLayer)
-    kinds = {k: v for k, v in layers.items() if k not in ("Chain", "Sum")}
-    return _made(name, kinds, "layer", settings)
+    return make(name, layers(), "layer", settings)

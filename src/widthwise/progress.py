@@ -21,7 +21,8 @@ class Progress:
             from rich.console import Console
             from rich.progress import Progress as Bar
 
-            self._bar = Bar(console=Console(stderr=True), transient=True)
+            # Rich would send what is printed meanwhile to its own stream, out of a pipe's reach.
+            self._bar = Bar(console=Console(stderr=True), transient=True, redirect_stdout=False)
             self._bar.start()
             self._task = self._bar.add_task(self._label, total=self._total)
         return self
