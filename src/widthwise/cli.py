@@ -233,7 +233,7 @@ def predict(
         _print_json(table)
     if out is not None:
         from widthwise.place import file_for
-        from widthwise.run import write_whole
+        from widthwise.store import write_whole
 
         with file_for(out):
             write_whole(out, _csv(table).encode())

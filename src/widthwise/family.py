@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from widthwise import __version__
 from widthwise.data import Data
 from widthwise.finite import FiniteNetwork
 from widthwise.finite import train as train_finite
@@ -78,6 +79,8 @@ class Member:
         Raises `EmptyCell` where the limit cannot be computed, `Diverged` where training blows up.
         """
         problem = pose(data, _loss(self.learner))
+        if self.width == math.inf:
+            lookup(self.network, self.scaling, self.learner).check(problem)
         learner = with_step_size(self.network, self.scaling, self.learner, problem)
         if self.width == math.inf:
             began = time.perf_counter()
@@ -168,44 +171,56 @@ class Family:
         goes on from there.
         """
         problem = pose(data, _loss(self.learner))
+        open_cells = self._open_cells(problem)
+        closed = [w for w in self.widths if w not in [cell.width for cell in open_cells]]
         learner = with_step_size(self.network, self.scaling, self.learner, problem)
         shelf = _Shelf.of(folder, self, data, order, logs)
-        finite = [w for w in self.widths if w != math.inf]
-        if finite and not isinstance(self.learner, GradientDescent | Adam):
-            sentence = f"{type(self.learner).__name__} is for width=inf: use GradientDescent()."
-            if isinstance(self.learner, Posterior):
-                sentence = "a finite network's posterior is not computed yet: use width=inf."
-            open_cells = [OpenCell(w, sentence) for w in finite]
-            finite = []
-        else:
-            open_cells = []
-        runs: list[Run] = []
-        work = sum(_cost(w) for w in finite) * self.seeds
+        work = sum(_cost(w) for w in closed if w != math.inf) * self.seeds
         with Progress(f"{type(self.scaling).__name__}", work, show=progress) as bar:
-            for width in finite:
-                member = Member(self.network, width, self.scaling, self.learner)
-                for seed in range(self.seeds):
-                    unit = _cost(width) / _steps(learner)
-                    run = shelf.get(f"w{int(width)}-s{seed}")
-                    if run is None:
-                        run = _train_finite(
-                            member, learner, problem, seed, order, logs,
-                            lambda steps, unit=unit: bar.advance(steps * unit),
-                        )  # fmt: skip
-                        shelf.put(f"w{int(width)}-s{seed}", run)
-                    else:
-                        bar.advance(_cost(width))
-                    runs.append(run)
-            if math.inf in self.widths:
-                bar.say("infinite width")
-                try:
+            runs: list[Run] = []
+            for width in closed:
+                if width == math.inf:
+                    bar.say("infinite width")
                     runs += self._limits(problem, learner, runs, shelf, order, logs)
-                except EmptyCell as error:
-                    open_cells.append(OpenCell(math.inf, str(error)))
+                else:
+                    runs += self._finite(width, problem, learner, shelf, order, logs, bar)
         shelf.clear()
         lr = getattr(learner, "lr", None)
-        found = tuple(runs), tuple(open_cells)
-        return Runs(self, data, *found, lr, order, len(shelf.found))
+        return Runs(self, data, tuple(runs), open_cells, lr, order, len(shelf.found))
+
+    def _open_cells(self, problem: Problem) -> tuple[OpenCell, ...]:
+        """What cannot be computed, known before anything is."""
+        found = []
+        sentence = f"{type(self.learner).__name__} is for width=inf: use GradientDescent()."
+        if isinstance(self.learner, Posterior):
+            sentence = "a finite network's posterior is not computed yet: use width=inf."
+        if not isinstance(self.learner, GradientDescent | Adam):
+            found = [OpenCell(w, sentence) for w in self.widths if w != math.inf]
+        if math.inf in self.widths:
+            try:
+                lookup(self.network, self.scaling, self.learner).check(problem)
+            except EmptyCell as error:
+                found.append(OpenCell(math.inf, str(error)))
+        return tuple(found)
+
+    def _finite(self, width, problem, learner, shelf, order, logs, bar: Progress) -> list[Run]:
+        """All seeds of one width."""
+        member = Member(self.network, width, self.scaling, self.learner)
+        unit = _cost(width) / _steps(learner)
+        found = []
+        for seed in range(self.seeds):
+            name = f"w{int(width)}-s{seed}"
+            run = shelf.get(name)
+            if run is None:
+                run = _train_finite(
+                    member, learner, problem, seed, order, logs,
+                    lambda steps: bar.advance(steps * unit),
+                )  # fmt: skip
+                shelf.put(name, run)
+            else:
+                bar.advance(_cost(width))
+            found.append(run)
+        return found
 
     def _limits(self, problem, learner, finite, shelf, order, logs) -> list[Run]:
         """The limit in the mean, and from the initial function of each finite run."""
@@ -341,7 +356,15 @@ class _Shelf:
 
     @classmethod
     def of(cls, folder, family: Family, data: Data, order: int, logs: int) -> "_Shelf":
-        settings = (family.network, family.scaling, family.learner, data.fingerprint(), order, logs)
+        settings = (
+            __version__,
+            family.network,
+            family.scaling,
+            family.learner,
+            data.fingerprint(),
+            order,
+            logs,
+        )
         digest = hashlib.sha256(repr(settings).encode()).hexdigest()[:12]
         if folder is not None:
             folder = Path(folder)

@@ -1,18 +1,13 @@
 """A trained member with the coding of its table: what `widthwise fit` saves."""
 
 import dataclasses
-import hashlib
 import os
-import pickle
-from pathlib import Path
 
 import numpy as np
 
+from widthwise import store
 from widthwise.data import Data
-from widthwise.run import Run, write_whole
-
-MAGIC, FORMAT = b"widthwise model\n", 1
-DIGEST = 32  # bytes of a SHA-256
+from widthwise.run import Run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,9 +53,7 @@ class Model:
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes one file, whole or not at all."""
-        content = pickle.dumps(self)
-        seal = hashlib.sha256(content).digest()
-        write_whole(Path(path), MAGIC + bytes([FORMAT]) + seal + content)
+        store.save(path, self, "model")
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Model":
@@ -68,23 +61,4 @@ class Model:
 
         Raises ValueError, in one sentence, for any other file, and for one that is damaged.
         """
-        try:
-            found = Path(path).read_bytes()
-        except OSError as error:
-            raise ValueError(f"The model {path} cannot be read: {error.strerror}.") from None
-        if not found.startswith(MAGIC):
-            raise ValueError(f"{path} is not a model saved by `widthwise fit`.")
-        head, rest = found[len(MAGIC) :][:1], found[len(MAGIC) + 1 :]
-        if head and head[0] != FORMAT:
-            raise ValueError(
-                f"{path} has model format {head[0]} and this version reads {FORMAT}: fit it again."
-            )
-        seal, content = rest[:DIGEST], rest[DIGEST:]
-        if hashlib.sha256(content).digest() != seal:
-            raise ValueError(f"{path} is cut off or damaged: fit it again.")
-        try:
-            return pickle.loads(content)
-        except (AttributeError, ImportError):  # classes that are elsewhere in this version
-            raise ValueError(
-                f"{path} was saved by another version of widthwise: fit it again."
-            ) from None
+        return store.load(path, "model", "fit it again")

@@ -2,22 +2,16 @@
 
 import abc
 import dataclasses
-import io
 import os
-import pickle
-import tempfile
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from widthwise import store
 from widthwise.learner import AbstractLearner
 from widthwise.problem import probabilities
 from widthwise.scaling import AbstractScaling
-
-FORMAT = 1
-MAGIC = b"widthwise run\n"
 
 
 class Prediction(NamedTuple):
@@ -100,41 +94,12 @@ class Run:
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes the run to one file, whole or not at all."""
-        buffer = io.BytesIO()
-        try:
-            pickle.dump(self, buffer)
-        except (pickle.PicklingError, AttributeError) as error:
-            raise ValueError(
-                f"This run cannot be saved ({error}): give Elementwise a named function of a "
-                "module instead of a lambda."
-            ) from None
-        write_whole(Path(path), MAGIC + bytes([FORMAT]) + buffer.getvalue())
+        store.save(path, self, "run")
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Run":
-        """Reads a file written by `save`. As with any pickle, load only files you trust."""
-        content = Path(path).read_bytes()
-        if not content.startswith(MAGIC):
-            raise ValueError(f"{path} is not a run saved by widthwise.")
-        found = content[len(MAGIC)]
-        if found != FORMAT:
-            raise ValueError(f"{path} has run format {found}; this version reads {FORMAT}.")
-        try:
-            return pickle.loads(content[len(MAGIC) + 1 :])
-        except (EOFError, pickle.UnpicklingError):
-            raise ValueError(f"{path} is cut off or damaged: train it again.") from None
+        """Reads a file written by `save`. As with any pickle, load only files you trust.
 
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes beside the target and renames, so that no reader ever sees half a file."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        mask = os.umask(0)  # mkstemp makes files for the owner alone: give them the usual rights
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        Raises ValueError, in one sentence, for any other file, and for one that is damaged.
+        """
+        return store.load(path, "run", "train it again")

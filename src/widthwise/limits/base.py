@@ -54,5 +54,13 @@ class AbstractLimit(eqx.Module):
     learner: eqx.AbstractVar[Any]  # one of `learners`
 
     @abc.abstractmethod
+    def check(self, problem: Problem) -> None:
+        """Refuses what cannot be computed before anything is: called before finite members train.
+
+        Raises EmptyCell where the limit has no answer to these settings, MemoryError where the
+        problem is too large.
+        """
+
+    @abc.abstractmethod
     def prepare(self, problem: Problem, *, order: int, logs: int) -> AbstractPrepared:
         """Computes what all trainings share. `order` seeds the batches, `logs` counts log times."""

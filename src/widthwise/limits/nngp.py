@@ -7,8 +7,9 @@ import numpy as np
 from jaxtyping import Float
 
 from widthwise.kernels import kernel_matrix
+from widthwise.kernels.matrix import check_memory
 from widthwise.learner import AbstractLearner, Posterior
-from widthwise.limits.base import AbstractLimit, AbstractPrepared, Start, Trained
+from widthwise.limits.base import AbstractLimit, AbstractPrepared, EmptyCell, Start, Trained
 from widthwise.limits.evidence import best_noise, best_variances
 from widthwise.limits.tangent import feature_kernels
 from widthwise.network.layer import AbstractLayer
@@ -39,8 +40,19 @@ class NNGP(AbstractLimit):
     scaling: AbstractScaling
     learner: Posterior
 
+    def check(self, problem: Problem) -> None:
+        """Raises EmptyCell for a prior without variance, MemoryError for kernels that do not fit."""
+        diagonal = kernel_matrix(self.network, problem.x_train[:1], scaling=self.scaling)
+        if getattr(diagonal, self.learner.kernel)[0, 0] == 0:
+            raise EmptyCell(
+                f"Under {self.scaling!r} the output's variance vanishes as the width grows, so NNGP "
+                "has no prior to condition: use NTK() or Standard()."
+            )
+        check_memory(len(problem.x_train), len(problem.x_train) + len(problem.x_test))
+
     def prepare(self, problem: Problem, *, order: int, logs: int) -> AbstractPrepared:
         """Chooses what is not given, then factorises the kernel of the training rows."""
+        self.check(problem)
         network, noise = self.network, self.learner.noise
         x, y, which = problem.x_train, problem.y_train, self.learner.kernel
         notes = []

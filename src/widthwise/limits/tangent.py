@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from widthwise.kernels import KernelMatrices, kernel_matrix
-from widthwise.kernels.matrix import layer_kernels
+from widthwise.kernels.matrix import check_memory, layer_kernels
 from widthwise.learner import AbstractLearner, GradientDescent, GradientFlow
 from widthwise.limits.base import AbstractLimit, AbstractPrepared, EmptyCell, Start, Trained
 from widthwise.limits.descent import AbstractDescent, descent_of
@@ -41,16 +41,21 @@ class TangentKernel(AbstractLimit):
     scaling: AbstractScaling
     learner: GradientDescent | GradientFlow
 
-    def prepare(self, problem: Problem, *, order: int, logs: int) -> AbstractPrepared:
-        """Kernels of the training and test rows, and the learner's dynamics on them.
-
-        Raises EmptyCell for weight decay, `Diverged` for a step size past what is stable.
-        """
+    def check(self, problem: Problem) -> None:
+        """Raises EmptyCell for weight decay, MemoryError for kernels that do not fit."""
         if isinstance(self.learner, GradientDescent) and self.learner.weight_decay:
             raise EmptyCell(
                 "Weight decay shrinks the tangent kernel itself, so TangentKernel has no closed "
                 "form with it: use ridge, which pulls towards the initial weights."
             )
+        check_memory(len(problem.x_train), len(problem.x_train) + len(problem.x_test))
+
+    def prepare(self, problem: Problem, *, order: int, logs: int) -> AbstractPrepared:
+        """Kernels of the training and test rows, and the learner's dynamics on them.
+
+        Raises `Diverged` for a step size past what is stable.
+        """
+        self.check(problem)
         train = kernel_matrix(self.network, problem.x_train, scaling=self.scaling)
         descent = descent_of(train.ntk, self.learner, order, logs)
         if len(problem.x_test):

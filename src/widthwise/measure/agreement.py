@@ -33,7 +33,7 @@ class Agreement(AbstractInstrument):
         rows = [row for family in families for row in _rows(family)]
         columns = ("member", "width", score, "±", "test loss", spread, "seconds")
         table = Table(columns, tuple(rows))
-        known = [row for row in rows if row[2] is not None]
+        known = [row for row in rows if row[2] is not None and math.isfinite(row[2])]
         sentence = "No member was trained."
         numbers: dict[str, Any] = {"score": score}
         if known:
@@ -96,7 +96,9 @@ def accuracy(outputs, one_hot) -> float:
 def r_squared(outputs, targets) -> float:
     residual = np.sum((targets - outputs) ** 2, axis=0)
     total = np.sum((targets - targets.mean(axis=0)) ** 2, axis=0)
-    return float(np.mean(1 - residual / np.maximum(total, 1e-300)))
+    if not (total > 0).all():
+        return math.nan  # one row, or equal targets: nothing to explain
+    return float(np.mean(1 - residual / total))
 
 
 def calibration(chances, one_hot) -> float:

@@ -26,7 +26,7 @@ class Consistency(AbstractInstrument):
     """Gap of predictions, losses and kernels to the infinite-width member, against width.
 
     >>> print(Consistency()(runs))  # doctest: +SKIP
-    Test predictions at width 1024 are within 16 % (rms, 4 seeds) of their limit; gap ~ n^-0.43 ...
+    Test predictions at width 1024 are within 16 % (rms, 4 seeds) of their limit; the gap's exponent: ...
 
     Every finite run is held against the limit started from that run's own initial function. Gaps
     are rms over test points and outputs, relative to the rms of the limit's predictions. Exponents
@@ -64,12 +64,16 @@ def _against_limit(runs, instrument: Consistency) -> Finding:
     }
     law, widest = laws["predictions"], int(widths[-1])
     seeds = gaps.predictions.shape[1]
-    others = ", ".join(f"{name} {laws[name]}" for name in list(laws)[1:4])
+    off = mean_in_standard_errors(runs, widest)
+    others = "; ".join(f"{name}, {laws[name]}" for name in list(laws)[1:4])
     sentence = (
         f"Test predictions at width {widest} are within {gaps.predictions[-1].mean():.1%} (rms, "
-        f"{seeds} seeds) of their limit; gap ~ {law}. Likewise: {others}. "
-        f"{_enough(law, tolerance, runs.widths, gaps.predictions.mean(axis=1))}"
+        f"{seeds} seed{'s' * (seeds > 1)}) of their limit; the gap's exponent: {law}. "
+        f"{_enough(law, tolerance, runs.widths, gaps.predictions.mean(axis=1))} "
+        f"Other gaps: {others}."
     )
+    if off is not None:
+        sentence += f" The mean over seeds is {off:.1f} standard errors from the limit's mean."
     columns = (
         runs.widths, gaps.predictions.mean(1), [_error(g) for g in gaps.predictions],
         gaps.losses.mean(1), ensemble.mean, ensemble.std, gaps.kernels.mean(1),
@@ -80,7 +84,7 @@ def _against_limit(runs, instrument: Consistency) -> Finding:
         "tolerance": tolerance,
         "width_for_tolerance": law.width_for(tolerance) if law.resolved else None,
         "gaps": gaps.predictions.tolist(),
-        "ensemble_mean_in_standard_errors": mean_in_standard_errors(runs, widest),
+        "ensemble_mean_in_standard_errors": off,
     }
     panels = (
         _panel("Test predictions", widths, gaps.predictions, law, tolerance),

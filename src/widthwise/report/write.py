@@ -30,7 +30,7 @@ def write_report(what: Any, path: str | os.PathLike) -> Path:
 
         what = build(what)
     written = {page.with_name(name): what.to_text(), page: render(what)}
-    from widthwise.run import write_whole
+    from widthwise.store import write_whole
 
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
