@@ -51,6 +51,24 @@ def test_lazy_members_approach_their_limit(learner, scaling):
     assert -0.7 < law.exponent < -0.3, law
 
 
+def test_between_lazy_and_rich_the_kernel_is_the_same_and_the_start_vanishes():
+    """At Richness(1/4) features move like n^-1/4, and the gap to the kernel limit with them."""
+    between = ww.Richness(0.25)
+    data = classes()
+    np.testing.assert_allclose(
+        ww.kernel_matrix(NET, data.x_train, scaling=between).ntk,
+        ww.kernel_matrix(NET, data.x_train, scaling=ww.NTK()).ntk,
+        rtol=1e-12,
+    )
+    family = Family(NET, between, ww.GradientDescent(steps=15), (64, 256, 1024, math.inf), 3)
+    runs: Any = family.train(data, progress=False)
+    law = fit_power(np.array(runs.widths, dtype=float), gaps_of(runs).predictions)
+    assert -0.6 < law.exponent < -0.1, law
+    assert runs.limit.predict(data.x_test, covariance=True).std.max() == 0.0
+    with pytest.raises(EmptyCell, match="NTK"):
+        Member(NET, math.inf, between, ww.Posterior()).train(data)
+
+
 def test_the_limit_is_what_a_large_ensemble_does():
     """Mean and standard deviation of 200 networks of width 256 against the closed form."""
     data = regression(24)

@@ -41,12 +41,12 @@ class NNGP(AbstractLimit):
     learner: Posterior
 
     def check(self, problem: Problem) -> None:
-        """Raises EmptyCell for a prior without variance, MemoryError for kernels that do not fit."""
+        """Raises EmptyCell for a prior that vanishes, MemoryError for kernels that do not fit."""
         diagonal = kernel_matrix(self.network, problem.x_train[:1], scaling=self.scaling)
         if getattr(diagonal, self.learner.kernel)[0, 0] == 0:
             raise EmptyCell(
-                f"Under {self.scaling!r} the output's variance vanishes as the width grows, so NNGP "
-                "has no prior to condition: use NTK() or Standard()."
+                f"Under {self.scaling!r} the output's variance vanishes as the width grows, so "
+                "NNGP has no prior to condition: use NTK() or Standard()."
             )
         check_memory(len(problem.x_train), len(problem.x_train) + len(problem.x_test))
 

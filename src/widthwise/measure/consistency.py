@@ -26,7 +26,7 @@ class Consistency(AbstractInstrument):
     """Gap of predictions, losses and kernels to the infinite-width member, against width.
 
     >>> print(Consistency()(runs))  # doctest: +SKIP
-    Test predictions at width 1024 are within 16 % (rms, 4 seeds) of their limit; the gap's exponent: ...
+    Test predictions at width 1024 are within 16 % (rms, 4 seeds) of their limit; ...
 
     Every finite run is held against the limit started from that run's own initial function. Gaps
     are rms over test points and outputs, relative to the rms of the limit's predictions. Exponents
