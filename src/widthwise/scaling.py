@@ -8,10 +8,12 @@ the width n: n^-a, n^-b, n^-c. An entrywise optimiser (Adam) also multiplies its
 import abc
 import enum
 import math
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 from jaxtyping import Array, Float
+
+from widthwise import settings
 
 Number = float | Float[Array, ""]
 
@@ -99,6 +101,9 @@ class AbstractScaling(eqx.Module):
     @abc.abstractmethod
     def exponents(self, role: Role, entrywise: bool = False) -> Exponents:
         """The exponents of one role, under SGD or under an entrywise optimiser."""
+
+    def __repr__(self) -> str:
+        return settings.shown(self)
 
     def richness(self) -> float:
         """gamma0: the output is divided by it, steps grow with it; 1 unless a preset says so."""
@@ -224,9 +229,10 @@ class Richness(AbstractScaling):
     gamma0: float = 1.0
 
     def __check_init__(self):
+        settings.number(self, "r")
         if not 0 <= self.r <= 0.5:
             raise ValueError(f"r is {self.r}: richness runs from 0 (muP) to 0.5 (NTK).")
-        _check_gamma0(self.gamma0)
+        settings.number(self, "gamma0", above=0)
 
     def richness(self) -> float:
         return self.gamma0
@@ -274,7 +280,7 @@ class MuP(AbstractScaling):
     gamma0: float = 1.0
 
     def __check_init__(self):
-        _check_gamma0(self.gamma0)
+        settings.number(self, "gamma0", above=0)
 
     def richness(self) -> float:
         return self.gamma0
@@ -322,6 +328,10 @@ class Standard(AbstractScaling):
         return Exponents(0, b, 1.5 if entrywise else 1.0, 0)
 
 
+def _tuple(values: Any) -> Any:
+    return tuple(values)
+
+
 class ABC(AbstractScaling):
     """Any abc- or abcd-parametrization, three numbers each: input, hidden, output.
 
@@ -337,16 +347,17 @@ class ABC(AbstractScaling):
 
     source: ClassVar[str] = "yang2021feature, Definition 3.1; yang2023adaptive, Definition 2.2.1"
     multiplies: ClassVar[bool] = False
-    a: tuple[float, float, float]
-    b: tuple[float, float, float]
-    c: tuple[float, float, float]
-    d: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    a: tuple[float, float, float] = eqx.field(converter=_tuple)
+    b: tuple[float, float, float] = eqx.field(converter=_tuple)
+    c: tuple[float, float, float] = eqx.field(converter=_tuple)
+    d: tuple[float, float, float] = eqx.field(default=(0.0, 0.0, 0.0), converter=_tuple)
 
     def __check_init__(self):
         for name in "abcd":
-            if len(getattr(self, name)) != 3:
+            given = getattr(self, name)
+            if len(given) != 3 or not all(settings.is_number(x) for x in given):
                 raise ValueError(
-                    f"{name} is {getattr(self, name)}: give three exponents, (input, hidden, output)."
+                    f"{name} of ABC is {given}: give three exponents, (input, hidden, output)."
                 )
 
     def exponents(self, role: Role, entrywise: bool = False) -> Exponents:
@@ -354,8 +365,3 @@ class ABC(AbstractScaling):
             return Exponents(0, 0, 0)
         at = {Role.INPUT: 0, Role.BIAS: 0, Role.HIDDEN: 1, Role.OUTPUT: 2}[role]
         return Exponents(self.a[at], self.b[at], self.c[at], self.d[at])
-
-
-def _check_gamma0(gamma0: float) -> None:
-    if not (gamma0 > 0 and math.isfinite(gamma0)):
-        raise ValueError(f"gamma0 is {gamma0}: richness is a positive number.")

@@ -1,65 +1,63 @@
 """Networks of any width as scikit-learn estimators, and their kernels for its machines."""
 
 import math
-from typing import Any
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any, no_type_check
 
 import numpy as np
+from jaxtyping import Float, Shaped
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.gaussian_process.kernels import Kernel
+from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from widthwise.data import Data
 from widthwise.family import Member
-from widthwise.kernels import kernel_matrix
+from widthwise.kernels import kernel_diagonal, kernel_matrix
 from widthwise.learner import AbstractLearner
 from widthwise.lookup import learner_named, scaling_named
 from widthwise.network import AbstractLayer, Dense, Readout, Relu
-from widthwise.scaling import NTK, AbstractScaling
+from widthwise.run import Prediction, Run
+from widthwise.scaling import AbstractScaling
+
+ROWS = 1024  # rows predicted at once: memory for so many times the training rows is enough
 
 
-def _default_network() -> AbstractLayer:
-    return Dense() >> Relu() >> Dense() >> Relu() >> Readout()
-
-
-class _Settings:
-    """What both estimators do with their hyperparameters."""
-
-    network: AbstractLayer | None
-    width: float
-    scaling: Any
-    learner: Any
-    random_state: int | None
-
-    def _member(self) -> Member:
-        network = _default_network() if self.network is None else self.network
-        scaling = scaling_named(self.scaling) if isinstance(self.scaling, str) else self.scaling
-        learner = learner_named(self.learner) if isinstance(self.learner, str) else self.learner
-        return Member(network, float(self.width), scaling, learner)
-
-    def _train(self, data: Data):
-        seed = 0 if self.random_state is None else int(self.random_state)
-        return self._member().train(data, seed=seed, order=seed, logs=2)
-
-
-class WideClassifier(_Settings, ClassifierMixin, BaseEstimator):
+class WideClassifier(ClassifierMixin, BaseEstimator):
     """A classifier: a network at one width, infinity among them.
 
-    >>> from sklearn.datasets import load_iris
-    >>> X, y = load_iris(return_X_y=True)
-    >>> WideClassifier().fit(X, y).score(X, y) > 0.9
+    >>> from sklearn.datasets import load_wine
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> X, y = load_wine(return_X_y=True)
+    >>> model = make_pipeline(StandardScaler(), WideClassifier()).fit(X, y)
+    >>> model.score(X, y) > 0.95
     True
+    >>> model.predict_proba(X[:5]).shape
+    (5, 3)
+
+    Width is an ordinary hyperparameter: search it, infinity included, with `GridSearchCV`. A
+    combination whose member cannot be computed is refused by name in `fit`, and so scores NaN.
 
     Args:
         network: layers that end in `Readout()`; None is two hidden ReLU layers.
-        width: positive whole number, or `inf`.
-        scaling: a scaling, or its name.
-        learner: a learner, or its name.
-        random_state: seeds initial weights and batches.
+        width: a positive whole number, or `inf`.
+        scaling: a scaling such as `NTK()`, or its name in any case.
+        learner: a learner such as `GradientDescent(steps=100)`, or its name in any case. The
+            default, `Posterior`, is for width inf; `GradientDescent` and `Adam` train every width.
+        random_state: seeds initial weights and batches: an int, a `RandomState`, or None for
+            other ones in every call. At width inf only mini-batches are random.
 
-    Features are used as they are: put a `StandardScaler` in front of it.
+    Features are used as they are: put a `StandardScaler` in front. Labels are of any kind that
+    scikit-learn knows as classes; there are at least two.
+
+    After `fit`: `classes_` (k,), the labels in order; `run_`, the Run with its trajectory, notes
+    and sources; `n_features_in_`.
     """
 
+    @no_type_check  # scikit-learn's convention: hyperparameters are checked in fit
     def __init__(
         self,
         network: AbstractLayer | None = None,
@@ -67,7 +65,7 @@ class WideClassifier(_Settings, ClassifierMixin, BaseEstimator):
         width: float = math.inf,
         scaling: AbstractScaling | str = "NTK",
         learner: AbstractLearner | str = "Posterior",
-        random_state: int | None = 0,
+        random_state: int | np.random.RandomState | None = None,
     ):
         self.network = network
         self.width = width
@@ -75,44 +73,63 @@ class WideClassifier(_Settings, ClassifierMixin, BaseEstimator):
         self.learner = learner
         self.random_state = random_state
 
-    def fit(self, X, y):
-        """Trains on rows X (n, d) with labels y (n,)."""
+    def fit(self, X, y) -> "WideClassifier":
+        """Trains on rows X (n, d) with labels y (n,).
+
+        Raises ValueError or TypeError, in one sentence, for settings, rows or labels that cannot
+        be used, `EmptyCell` for a member that cannot be computed, `Diverged` where training blows
+        up; all but TypeError are ValueErrors.
+        """
+        member, seed = _member(self), _seed(self.random_state)
         X, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
-                "Classifier can't train when only one class is present: give at least 2 classes."
+                f"Every label is {self.classes_[0]!r}, one class: give at least 2 classes."
             )
-        targets = np.eye(len(self.classes_))[labels]
-        self.run_ = self._train(_as_data(X, targets, tuple(map(str, self.classes_))))
+        data = _data(X, np.eye(len(self.classes_))[labels], tuple(map(str, self.classes_)))
+        self.run_ = member.train(data, seed=seed, order=seed, logs=2)
         return self
 
-    def predict_proba(self, X):
-        """Class probabilities (m, k)."""
+    def predict_proba(self, X) -> Float[np.ndarray, "m k"]:
+        """Class probabilities of rows X (m, d), in the order of `classes_`; each row sums to 1."""
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        return self.run_.predict_proba(X)
+        X = _rows(self, X)
+        return np.concatenate([self.run_.predict_proba(part) for part in _parts(X)])
 
-    def predict(self, X):
-        """Labels (m,)."""
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        return self.classes_[np.argmax(self.run_.predict(X).value, axis=1)]
+    def predict(self, X) -> Shaped[np.ndarray, " m"]:
+        """The likeliest label of each row of X (m, d)."""
+        likeliest = np.argmax(self.predict_proba(X), axis=1)
+        return self.classes_[likeliest]
 
 
-class WideRegressor(_Settings, RegressorMixin, BaseEstimator):
-    """A regressor: a network at one width, infinity among them. Arguments as `WideClassifier`.
+class WideRegressor(RegressorMixin, BaseEstimator):
+    """A regressor: a network at one width, infinity among them.
 
     >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
     >>> X, y = load_diabetes(return_X_y=True)
-    >>> mean, std = WideRegressor().fit(10 * X, y).predict(10 * X[:3], return_std=True)
-    >>> std.shape
-    (3,)
+    >>> model = make_pipeline(StandardScaler(), WideRegressor()).fit(X, y)
+    >>> mean, std = model.predict(X[:3], return_std=True)
+    >>> mean.shape, std.shape
+    ((3,), (3,))
+    >>> new_targets_std = np.sqrt(std**2 + model[-1].noise_)
 
-    Targets are standardised inside and predictions are in their units.
+    `std` is that of the function, not of new targets: under `Posterior` it is what the data leave
+    open, and a new target varies by `noise_` more; under gradient descent it is the spread over
+    initial weights. Targets are standardised inside, each on its own; predictions, standard
+    deviations and `noise_` are in the targets' units.
+
+    Args:
+        network, width, scaling, learner, random_state: as for `WideClassifier`.
+
+    After `fit`: `noise_`, the variance of the targets' noise that the member knows of, 0.0 where
+    it knows none, a number or one for each target (k,); `run_` and `n_features_in_`.
     """
 
+    @no_type_check  # scikit-learn's convention: hyperparameters are checked in fit
     def __init__(
         self,
         network: AbstractLayer | None = None,
@@ -120,7 +137,7 @@ class WideRegressor(_Settings, RegressorMixin, BaseEstimator):
         width: float = math.inf,
         scaling: AbstractScaling | str = "NTK",
         learner: AbstractLearner | str = "Posterior",
-        random_state: int | None = 0,
+        random_state: int | np.random.RandomState | None = None,
     ):
         self.network = network
         self.width = width
@@ -128,95 +145,181 @@ class WideRegressor(_Settings, RegressorMixin, BaseEstimator):
         self.learner = learner
         self.random_state = random_state
 
-    def fit(self, X, y):
-        """Trains on rows X (n, d) with targets y (n,) or (n, k)."""
+    def fit(self, X, y) -> "WideRegressor":
+        """Trains on rows X (n, d) with targets y (n,) or (n, k). Errors as `WideClassifier.fit`."""
+        member, seed = _member(self), _seed(self.random_state)
         X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
         targets = np.asarray(y, dtype=np.float64)
-        self._flat = targets.ndim == 1
-        targets = targets.reshape(len(X), -1)
-        self._mean = targets.mean(axis=0)
-        scale = targets.std(axis=0)
-        self._scale = np.where(scale > 0, scale, 1.0)
-        self.run_ = self._train(_as_data(X, (targets - self._mean) / self._scale, ()))
+        self._mean, spread = targets.mean(axis=0), targets.std(axis=0)
+        self._scale = np.where(spread > 0, spread, 1.0)
+        coded = ((targets - self._mean) / self._scale).reshape(len(X), -1)
+        self.run_ = member.train(_data(X, coded, ()), seed=seed, order=seed, logs=2)
+        self.noise_ = getattr(self.run_.state, "noise", 0.0) * self._scale**2
         return self
 
-    def predict(self, X, return_std: bool = False):
-        """Values (m,) or (m, k), and with `return_std` their standard deviations.
+    def predict(self, X, return_std: bool = False, return_cov: bool = False) -> Any:
+        """Values at rows X (m, d), shaped (m,) or (m, k) as the targets were.
 
-        Raises ValueError for `return_std` where the member has no covariance.
+        With `return_std` a pair, the second their standard deviations, of the same shape; with
+        `return_cov` a pair, the second their covariances, (m, m) or (m, m, k).
+
+        Raises RuntimeError for both at once, as scikit-learn's Gaussian process does, and
+        ValueError where the member knows no covariance.
         """
+        if return_std and return_cov:
+            raise RuntimeError("return_std and return_cov are both asked for: ask for one.")
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        found = self.run_.predict(X, covariance=return_std)
-        value = found.value * self._scale + self._mean
-        value = value[:, 0] if self._flat else value
-        if not return_std:
-            return value
-        if found.std is None:
+        X = _rows(self, X)
+        parts = [X] if return_cov else _parts(X)
+        found = [self.run_.predict(part, covariance=return_std or return_cov) for part in parts]
+        value = np.concatenate([part.value for part in found])
+        value = value.reshape(-1, *self._scale.shape) * self._scale + self._mean
+        if return_std:
+            deviation = np.concatenate([self._known(part).std for part in found])
+            return value, np.multiply.outer(deviation, self._scale)
+        if return_cov:
+            return value, np.multiply.outer(self._known(found[0]).covariance, self._scale**2)
+        return value
+
+    def _known(self, found: Prediction) -> Any:
+        if found.covariance is None:
             raise ValueError(
-                f"A member given {found.given} has no standard deviation: use width=inf with "
-                "learner='Posterior' or squared error."
+                f"This member knows no standard deviation, being {_origin(self.run_)}: use "
+                "width=inf with learner='Posterior', or with squared error."
             )
-        std = found.std[:, None] * self._scale
-        return value, std[:, 0] if self._flat else std
+        return found
 
     def __sklearn_tags__(self):
-        tags = BaseEstimator.__sklearn_tags__(self)
-        tags = _regressor_tags(tags)
+        tags = RegressorMixin.__sklearn_tags__(self)
         tags.target_tags.multi_output = True
         return tags
 
 
-def _regressor_tags(tags):
-    from sklearn.utils import RegressorTags
+class WideKernel(Kernel):
+    """A network's kernel for scikit-learn's own machines: Gaussian processes, `SVC`, `SVR`.
 
-    tags.estimator_type = "regressor"
-    tags.regressor_tags = RegressorTags()
-    tags.target_tags.required = True
-    return tags
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.gaussian_process import GaussianProcessRegressor
+    >>> from sklearn.gaussian_process.kernels import WhiteKernel
+    >>> from sklearn.svm import SVC
+    >>> X, y = load_iris(return_X_y=True)
+    >>> SVC(kernel=WideKernel(which="ntk")).fit(X, y).score(X, y) > 0.95
+    True
+    >>> process = GaussianProcessRegressor(WideKernel() + WhiteKernel(0.1), normalize_y=True)
+    >>> process.fit(X[:, :3], X[:, 3]).kernel_
+    WideKernel() + WhiteKernel(noise_level=...)
+
+    Called on rows X (n, d), and Y (m, d) if given, it returns their kernel (n, n) or (n, m). It
+    joins scikit-learn's kernels by `+`, `*` and `**`, whose hyperparameters stay free; it has none
+    of its own: `Posterior(tune=True)` chooses a network's variances.
+
+    Args:
+        network: layers; None is two hidden ReLU layers.
+        which: "nngp", the covariance of networks at initialisation, or "ntk", the tangent kernel.
+
+    Raises, when called, ValueError for another name, and for rows that are not finite or do not
+    match; TypeError for a network that is none.
+    """
+
+    @no_type_check  # as above: checked when called
+    def __init__(self, network: AbstractLayer | None = None, which: str = "nngp"):
+        self.network = network
+        self.which = which
+
+    def __call__(self, X, Y=None, eval_gradient: bool = False) -> Any:
+        if Y is not None and eval_gradient:
+            raise ValueError("The gradient is that of k(X, X): leave Y out.")
+        X = np.atleast_2d(np.asarray(X, dtype=np.float64))
+        # SVC hands over the rows twice while it fits; against themselves they are half the work.
+        own = Y is None or (np.shape(Y) == X.shape and np.array_equal(X, Y))
+        other = None if own else np.atleast_2d(np.asarray(Y, dtype=np.float64))
+        found = self._of(kernel_matrix(_network(self.network), X, other))
+        return (found, np.empty((*found.shape, 0))) if eval_gradient else found
+
+    def diag(self, X) -> Any:
+        """The diagonal (n,) of the kernel of rows X (n, d), without the rest."""
+        X = np.atleast_2d(np.asarray(X, dtype=np.float64))
+        return self._of(kernel_diagonal(_network(self.network), X))
+
+    def is_stationary(self) -> Any:
+        """False: the kernel is not one of differences."""
+        return False
+
+    def _of(self, both) -> np.ndarray:
+        if str(self.which).lower() not in both._fields:
+            raise ValueError(f"which is {self.which!r}: choose 'nngp' or 'ntk'.")
+        return getattr(both, self.which.lower())
+
+    def __repr__(self) -> str:
+        shown = [] if self.network is None else [repr(self.network)]
+        shown += [] if self.which == "nngp" else [f"which={self.which!r}"]
+        return f"WideKernel({', '.join(shown)})"
 
 
-def _as_data(X, targets, classes: tuple[str, ...]) -> Data:
+def _member(estimator: WideClassifier | WideRegressor) -> Member:
+    """What an estimator's hyperparameters say; refused here, in `fit`, as scikit-learn wants."""
+    return Member(
+        _network(estimator.network),
+        _width(estimator.width),
+        _setting("scaling", estimator.scaling, AbstractScaling, scaling_named, "NTK"),
+        _setting("learner", estimator.learner, AbstractLearner, learner_named, "Posterior"),
+    )
+
+
+def _network(network: Any) -> AbstractLayer:
+    if network is None:
+        return Dense() >> Relu() >> Dense() >> Relu() >> Readout()
+    if not isinstance(network, AbstractLayer):
+        raise TypeError(
+            f"network is {network!r}, which is no layer: give layers such as "
+            "Dense() >> Relu() >> Readout(), or None."
+        )
+    return network
+
+
+def _width(width: Any) -> float:
+    number = float(width) if isinstance(width, Real) and not isinstance(width, bool) else 0.0
+    if not (number >= 1 and (number == math.inf or number.is_integer())):
+        raise ValueError(f"width is {width!r}: give a positive whole number, or inf.")
+    return number if number == math.inf else int(number)
+
+
+def _setting(name: str, value: Any, base: type, named: Callable[[str], Any], example: str) -> Any:
+    if isinstance(value, str):
+        return named(value)
+    if isinstance(value, base):
+        return value
+    if isinstance(value, type) and issubclass(value, base):
+        raise TypeError(f"{name} is the class {value.__name__}: write {value.__name__}().")
+    raise TypeError(f"{name} is {value!r}: give one such as {example}(), or its name, {example!r}.")
+
+
+def _seed(random_state: Any) -> int:
+    """An int is the seed, so that an estimator and a Member of one seed agree."""
+    generator = check_random_state(random_state)
+    if isinstance(random_state, Integral):
+        return int(random_state)
+    return int(generator.randint(np.iinfo(np.int32).max))
+
+
+def _data(X, targets, classes: tuple[str, ...]) -> Data:
     none = (np.empty((0, X.shape[1])), np.empty((0, targets.shape[1])))
     task = "classification" if classes else "regression"
     return Data.of(X, targets, *none, task=task, classes=classes)
 
 
-class WideKernel(Kernel):
-    """A network's kernel for `GaussianProcessRegressor`, and, called on rows, for `SVC`.
+def _rows(estimator: WideClassifier | WideRegressor, X) -> np.ndarray:
+    """New rows, checked against those of `fit`."""
+    return np.asarray(validate_data(estimator, X, dtype=np.float64, reset=False))
 
-    >>> from sklearn.svm import SVC
-    >>> SVC(kernel=WideKernel(which="ntk"))
-    SVC(kernel=WideKernel(network=None, which='ntk'))
 
-    Args:
-        network: layers; None is two hidden ReLU layers.
-        which: "nngp" or "ntk".
+def _parts(X: np.ndarray) -> list[np.ndarray]:
+    return [X[i : i + ROWS] for i in range(0, len(X), ROWS)]
 
-    It has no free hyperparameters: choose variances with `Posterior(tune=True)`.
-    """
 
-    def __init__(self, network: AbstractLayer | None = None, which: str = "nngp"):
-        self.network = network
-        self.which = which
-
-    def __call__(self, X, Y=None, eval_gradient: bool = False):
-        if self.which not in ("nngp", "ntk"):
-            raise ValueError(f"which is {self.which!r}: choose 'nngp' or 'ntk'.")
-        network = _default_network() if self.network is None else self.network
-        # SVC hands over the same array twice while fitting: the symmetric path is half the work
-        other = None if Y is None or Y is X else np.asarray(Y, dtype=float)
-        found = getattr(kernel_matrix(network, np.asarray(X, float), other, scaling=NTK()), self.which)
-        return (found, np.empty((*found.shape, 0))) if eval_gradient else found
-
-    def diag(self, X):
-        return np.array([self(row[None])[0, 0] for row in np.asarray(X, dtype=float)])
-
-    def is_stationary(self) -> bool:
-        return False
-
-    def __repr__(self) -> str:
-        return f"WideKernel(network={self.network!r}, which={self.which!r})"
+def _origin(run: Run) -> str:
+    what = "a network" if run.width != math.inf else "a limit"
+    return f"{what} at width {run.width} trained by {type(run.learner).__name__}"
 
 
 __all__ = ["WideClassifier", "WideKernel", "WideRegressor"]

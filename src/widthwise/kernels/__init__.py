@@ -1,4 +1,6 @@
 """Kernel matrices: from a network and inputs to a matrix."""
 
+from widthwise.kernels.matrix import KernelDiagonals as KernelDiagonals
 from widthwise.kernels.matrix import KernelMatrices as KernelMatrices
+from widthwise.kernels.matrix import kernel_diagonal as kernel_diagonal
 from widthwise.kernels.matrix import kernel_matrix as kernel_matrix

@@ -25,6 +25,13 @@ class KernelMatrices(NamedTuple):
     ntk: Float[np.ndarray, "n m"]
 
 
+class KernelDiagonals(NamedTuple):
+    """The diagonals of `KernelMatrices` of rows against themselves."""
+
+    nngp: Float[np.ndarray, " n"]
+    ntk: Float[np.ndarray, " n"]
+
+
 def kernel_matrix(
     network: AbstractLayer,
     x1: Num[np.ndarray, "n d"],
@@ -53,7 +60,7 @@ def kernel_matrix(
     if x2 is not None and x1.shape[1] != x2.shape[1]:
         raise ValueError(f"x1 has {x1.shape[1]} columns and x2 has {x2.shape[1]}: they must agree.")
     rows, columns = len(x1), len(x1 if x2 is None else x2)
-    _fits(rows, columns)
+    check_memory(rows, columns)
     scaling = NTK() if scaling is None else scaling
     nngp, ntk = np.empty((rows, columns)), np.empty((rows, columns))
     with float64():
@@ -67,6 +74,33 @@ def kernel_matrix(
                 if x2 is None and i != j:
                     nngp[b, a], ntk[b, a] = nngp[a, b].T, ntk[a, b].T
     return KernelMatrices(nngp, ntk)
+
+
+def kernel_diagonal(
+    network: AbstractLayer, x: Num[np.ndarray, "n d"], *, scaling: AbstractScaling | None = None
+) -> KernelDiagonals:
+    """The diagonals of `kernel_matrix(network, x)`, without the rest of the matrices.
+
+    >>> kernel_diagonal(Dense() >> Relu() >> Readout(), np.eye(3)).ntk.shape
+    (3,)
+
+    Arguments and errors as for `kernel_matrix`.
+    """
+    x = _checked(x, "x")
+    with float64():
+        own = tangents(network, x.shape[1], NTK() if scaling is None else scaling)
+        found = _alone(network, own, _padded(x))
+        return KernelDiagonals(*(np.asarray(part)[: len(x)] for part in found))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _alone(network, own, x):
+    def one(row):
+        found = network.kernel(own, Moments.of(row[None]))
+        assert isinstance(found, Moments)
+        return found.xy[0, 0], found.ntk[0, 0]
+
+    return jax.vmap(one)(x)
 
 
 def _tile(network, own, x1, x2) -> tuple[np.ndarray, np.ndarray]:
@@ -117,6 +151,7 @@ def _each_layer(network, own, moments):
     found = []
     for layer, weights in zip(layers, own, strict=True):
         moments = layer.kernel(weights, moments)
+        assert isinstance(moments, Moments)
         found.append(moments.xy)
     return found
 
@@ -133,7 +168,8 @@ def _checked(x, name: str) -> np.ndarray:
     return x
 
 
-def _fits(rows: int, columns: int) -> None:
+def check_memory(rows: int, columns: int) -> None:
+    """Raises MemoryError for kernel matrices of this size that do not fit into free memory."""
     need = 4 * 8 * rows * columns  # two kernels, and as much again for a solve
     try:
         with open("/proc/meminfo") as lines:

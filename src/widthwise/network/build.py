@@ -8,7 +8,7 @@ from jaxtyping import PyTree
 from widthwise.network.layer import AbstractLayer, Weight
 from widthwise.network.moments import Tangent
 from widthwise.network.signal import OUTPUTS, Size, Vector
-from widthwise.scaling import AbstractScaling, Power, Slot
+from widthwise.scaling import AbstractScaling, Power, Role, Slot
 
 
 def is_weight(node) -> bool:
@@ -49,16 +49,39 @@ def tangents(
     kernels of the standard parametrization depend on it); at inf, its limit.
     """
 
-    def limit(weight: Weight) -> Tangent:
-        inputs = _fan_in(weight)
-        slot = slot_of(weight, scaling)
-        tangent = slot.multiplier * slot.multiplier * inputs * slot.rate
-        # The covariance is linear in the variance: written so, its gradient is finite at 0 too.
-        unit = slot_of(Weight(weight.fan_in, weight.fan_out, 1.0, weight.gain), scaling)
-        entry = unit.multiplier * unit.std
-        return Tangent(weight.variance * (entry * entry * inputs).at(width), tangent.at(width))
+    specs = specify(network, n_inputs, None)
+    vanishing = _output_exponent(specs, scaling) if math.isinf(width) else 0.0
 
-    return jax.tree.map(limit, specify(network, n_inputs, None), is_leaf=is_weight)
+    def limit(weight: Weight) -> Tangent:
+        variance, tangent = _powers(weight, scaling)
+        found = variance.at(width)
+        if weight.role is Role.OUTPUT:
+            return Tangent(found, tangent.at(width), (variance * Power(1.0, -vanishing)).at(width))
+        if weight.role is not Role.FIXED:
+            tangent = tangent * Power(1.0, vanishing)
+        return Tangent(found, tangent.at(width), found)
+
+    return jax.tree.map(limit, specs, is_leaf=is_weight)
+
+
+def _powers(weight: Weight, scaling: AbstractScaling) -> tuple[Power, Power]:
+    """(variance, tangent) of a weight, as powers of the width."""
+    slot, inputs = slot_of(weight, scaling), _fan_in(weight)
+    # The covariance is linear in the variance: written so, its gradient is finite at 0 too.
+    unit = slot_of(Weight(weight.fan_in, weight.fan_out, 1.0, weight.gain), scaling)
+    entry = unit.multiplier * unit.std
+    variance = entry * entry * inputs * Power(weight.variance)
+    return variance, slot.multiplier * slot.multiplier * inputs * slot.rate
+
+
+def _output_exponent(specs: PyTree[Weight], scaling: AbstractScaling) -> float:
+    """The power of the width by which the initial function's variance vanishes, 0 or below.
+
+    Between muP and NTK it does, and what it takes from the readout the earlier weights' steps give
+    back: their product, which the tangent kernel is made of, is of order one.
+    """
+    outputs = (w for w in jax.tree.leaves(specs, is_leaf=is_weight) if w.role is Role.OUTPUT)
+    return min((_powers(weight, scaling)[0].exponent for weight in outputs), default=0.0)
 
 
 def _fan_in(weight: Weight) -> Power:

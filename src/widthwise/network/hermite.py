@@ -7,13 +7,30 @@ polynomial. What the first terms leave out is known from E[f(u)^2] - sum_j f_j(a
 
 import functools
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
+
+from widthwise.solve.precision import float64
 
 REACH = 9.5  # standard deviations: the normal weight beyond is 2e-21
 PANELS, NODES = 24, 24  # Gauss-Legendre panels between kinks, and nodes in each
+
+
+class _Expansion(NamedTuple):
+    """Coefficients f_0 .. f_degree, and E[f^2] of the function's even and odd part."""
+
+    found: Float[Array, " terms"]
+    even: Float[Array, ""]
+    odd: Float[Array, ""]
+
+    def left_out(self):
+        """What the terms of even and of odd power leave out of E[f^2]."""
+        squares = self.found**2
+        return self.even - jnp.sum(squares[::2]), self.odd - jnp.sum(squares[1::2])
 
 
 @functools.cache
@@ -22,10 +39,11 @@ def _panel() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _grid(a, kinks):
-    """Nodes z and normal weights on [-REACH, REACH], split where sqrt(a) z crosses a kink."""
+    """Nodes z and normal weights on [-REACH, REACH], split where sqrt(a) |z| crosses a kink."""
     node, weight = (jnp.asarray(v, dtype=jnp.result_type(a)) for v in _panel())
     root = jnp.sqrt(jnp.maximum(a, jnp.finfo(jnp.result_type(a)).tiny))
-    inner = [jnp.clip(kink / root, -REACH, REACH) for kink in sorted(kinks)]
+    mirrored = sorted({sign * kink for kink in kinks for sign in (-1.0, 1.0)})
+    inner = [jnp.clip(kink / root, -REACH, REACH) for kink in mirrored]
     ends = jnp.stack([jnp.full_like(root, -REACH), *inner, jnp.full_like(root, REACH)])
     steps = jnp.linspace(0.0, 1.0, PANELS + 1, dtype=ends.dtype)
     edges = ends[:-1, None] + (ends[1:] - ends[:-1])[:, None] * steps
@@ -36,10 +54,9 @@ def _grid(a, kinks):
     return root, z, w
 
 
-def _coefficients(f, kinks, degree, a):
-    """f_0(a) .. f_degree(a), and E[f(u)^2]."""
+def _expand(f, kinks, degree, a) -> _Expansion:
     root, z, w = _grid(a, kinks)
-    values = f(root * z)
+    values, mirrored = f(root * z), f(-root * z)
 
     def step(carry, j):
         before, now = carry
@@ -48,7 +65,8 @@ def _coefficients(f, kinks, degree, a):
 
     start = (jnp.zeros_like(z), jnp.ones_like(z))
     _, found = jax.lax.scan(step, start, jnp.arange(degree + 1, dtype=z.dtype))
-    return found, jnp.sum(w * values**2)
+    even, odd = (values + mirrored) / 2, (values - mirrored) / 2
+    return _Expansion(found, jnp.sum(w * even**2), jnp.sum(w * odd**2))
 
 
 def _series(left, right, rho):
@@ -57,22 +75,30 @@ def _series(left, right, rho):
     def step(total, pair):
         return total * rho + pair[0] * pair[1], None
 
-    total, _ = jax.lax.scan(step, jnp.zeros_like(rho * left[0] * right[0]), (left, right), reverse=True)
+    start = jnp.zeros_like(rho * left[0] * right[0])
+    total, _ = jax.lax.scan(step, start, (left, right), reverse=True)
     return total
 
 
+def _root(x):
+    """The square root, with derivative 0 instead of infinity where nothing is left."""
+    positive = x > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
+
+
 def _pair(f, kinks, degree, a, c, b):
-    left, square_left = _coefficients(f, kinks, degree, a)
-    right, square_right = _coefficients(f, kinks, degree, b)
+    left, right = _expand(f, kinks, degree, a), _expand(f, kinks, degree, b)
     size = jnp.sqrt(jnp.maximum(a * b, jnp.finfo(jnp.result_type(a)).tiny))
-    rho = jnp.clip(c / size, -1.0, 1.0)
-    # All terms that the series leaves out, as if they stood at the next power: exact where x
-    # meets itself, positive definite, and inside the stated bound elsewhere.
-    rest = jnp.sqrt(
-        jnp.maximum(square_left - jnp.sum(left**2), 0.0)
-        * jnp.maximum(square_right - jnp.sum(right**2), 0.0)
-    )
-    return _series(left, right, rho) + rest * rho ** (degree + 1)
+    rho = c / size
+    # into [-1, 1], but with the derivative of c / size there as well
+    rho = rho + jax.lax.stop_gradient(jnp.clip(rho, -1.0, 1.0) - rho)
+    # What the series leaves out stands at the next power of its parity: exact where y is x or
+    # -x, positive definite, and within the stated bound elsewhere.
+    powers = (degree + 1, degree + 2) if degree % 2 else (degree + 2, degree + 1)
+    total = _series(left.found, right.found, rho)
+    for power, one, other in zip(powers, left.left_out(), right.left_out(), strict=True):
+        total = total + _root(one) * _root(other) * rho**power
+    return total
 
 
 def _derivative(f):
@@ -91,8 +117,16 @@ def hermite_slope(f, kinks, degree, a, c, b):
 
 def tail(f, kinks, degree, variance: float) -> tuple[float, float]:
     """What dual and slope leave out at most, relative to their diagonals."""
+    with float64():
+        dual, slope = _tails(f, kinks, degree, jnp.asarray(variance, dtype=float))
+    return float(dual), float(slope)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _tails(f, kinks, degree, a):
     bounds = []
     for function in (f, _derivative(f)):
-        found, square = _coefficients(function, kinks, degree, jnp.asarray(variance, dtype=float))
-        bounds.append(float(jnp.maximum(square - jnp.sum(found**2), 0.0) / square))
-    return bounds[0], bounds[1]
+        found = _expand(function, kinks, degree, a)
+        left_out = sum(jnp.maximum(part, 0.0) for part in found.left_out())
+        bounds.append(left_out / (found.even + found.odd))
+    return bounds

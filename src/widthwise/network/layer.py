@@ -5,6 +5,7 @@ import abc
 import equinox as eqx
 from jaxtyping import Array, Float, PyTree
 
+from widthwise import settings
 from widthwise.network.moments import AbstractMoments, Tangent
 from widthwise.network.signal import Size, Vector
 from widthwise.scaling import Number, Power, Role
@@ -65,6 +66,9 @@ class AbstractLayer(eqx.Module):
     def fresh(self) -> bool:
         """True if the output is fresh Gaussian weights times something: mean zero and
         uncorrelated with all that does not pass through those weights."""
+
+    def __repr__(self) -> str:
+        return settings.shown(self)
 
     def __rshift__(self, after: "AbstractLayer") -> "AbstractLayer":
         return chain(self, after)
@@ -174,15 +178,15 @@ class Sum(AbstractLayer):
 
     def signal(self, incoming: Vector) -> Vector:
         leaving = [branch.signal(incoming) for branch in self.branches]
-        sizes = {x.size for x in leaving if x.size is not None}
+        sizes = {str(x.size): x.size for x in leaving if x.size is not None}
         if len(sizes) > 1:
             raise ValueError(
-                f"The branches of {self!r} leave {' and '.join(sorted(map(str, sizes)))} "
+                f"The branches of {self!r} leave {' and '.join(sorted(sizes))} "
                 "features: branches of a sum need equal sizes."
             )
         known = [x.gaussian for x in leaving]
         gaussian = False if False in known else (None if None in known else True)
-        return Vector(next(iter(sizes), None), gaussian)
+        return Vector(next(iter(sizes.values()), None), gaussian)
 
     def weights(self, incoming: Vector):
         return tuple(branch.weights(incoming) for branch in self.branches)

@@ -34,17 +34,23 @@ class AbstractMoments(eqx.Module):
 
 
 class Tangent(eqx.Module):
-    """What the limit sees of one weight: its variance and its share in the tangent kernel."""
+    """What the limit sees of one weight: how it passes covariances and tangent kernels on.
+
+    `variance` times the covariance before it is that after it; `tangent` times it is the weight's
+    own share in the tangent kernel; `carry` times the tangent kernel before it is what remains of
+    the earlier weights' shares. Where the initial function vanishes in the limit, `variance` is 0
+    and `carry` is not: earlier weights step further by what it shrinks.
+    """
 
     variance: float | Scalar
     tangent: float | Scalar
+    carry: float | Scalar
 
 
 class Moments(AbstractMoments):
     """Moments of vectors: x of n rows against y of m rows, or x against itself (`yy` is None).
 
-    >>> import numpy as np
-    >>> Moments.of(np.ones((3, 5))).xy.shape
+    >>> Moments.of(jnp.ones((3, 5))).xy.shape
     (3, 3)
 
     `xy` holds E[h(x) h(y)] a feature, `xx` and `yy` the same of each input with itself, `ntk`
@@ -78,7 +84,7 @@ class Moments(AbstractMoments):
         def through(c):
             return weight.variance * c + bias.variance
 
-        ntk = weight.variance * self.ntk + weight.tangent * self.xy + bias.tangent
+        ntk = weight.carry * self.ntk + weight.tangent * self.xy + bias.tangent
         yy = None if self.yy is None else through(self.yy)
         return Moments(through(self.xx), through(self.xy), yy, ntk)
 

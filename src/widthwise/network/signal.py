@@ -23,7 +23,7 @@ class Size(eqx.Module):
     def __str__(self) -> str:
         if self.grows:
             return "n" if self.times == 1 else f"{self.times}n"
-        return str(self.fixed)
+        return "as many as there are outputs" if self == OUTPUTS else str(self.fixed)
 
 
 OUTPUTS = Size(fixed=-1)  # as many as the data has: resolved when a network meets data

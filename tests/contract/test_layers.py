@@ -1,0 +1,220 @@
+"""What every layer and every composition must satisfy."""
+
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from found import LAYERS
+
+from widthwise.finite import FiniteNetwork
+from widthwise.kernels import kernel_matrix
+from widthwise.network import (
+    Abs,
+    Chain,
+    Dense,
+    Elementwise,
+    Erf,
+    Gelu,
+    Identity,
+    LeakyRelu,
+    Rbf,
+    Readout,
+    Relu,
+    Sum,
+    Tanh,
+)
+from widthwise.network.nonlinear import AbstractNonlinearity
+from widthwise.scaling import NTK
+
+RESIDUAL = Dense() >> (Identity() + (Relu() >> Dense())) >> Erf() >> Readout()
+NETWORKS = [
+    Dense() >> Dense(bias_variance=0.3) >> Readout(),
+    Dense(times=2) >> Relu() >> Dense(times=3, weight_variance=1.5) >> Relu() >> Readout(),
+    RESIDUAL,
+    (Dense() >> Gelu() >> Dense()) + Dense() + (Dense() >> Dense()) >> Abs() >> Readout(),
+    Dense() >> (Identity() + Identity() + (Erf() >> Dense())) >> Readout(bias_variance=1.0),
+    (Dense() >> Relu() >> Readout()) + Readout(),
+    Dense() >> (Identity() + (Dense() >> (Identity() + (Relu() >> Dense())))) >> Readout(),
+]
+
+
+# nonlinearities meet wide networks in test_wide_networks.py
+OTHERS = [layer for layer in LAYERS if not isinstance(layer, AbstractNonlinearity)]
+
+
+def placed(layer):
+    """A network that holds the layer where it may stand."""
+    if isinstance(layer, Readout):
+        return Dense() >> Erf() >> layer
+    return Dense() >> layer >> Readout()
+
+
+@pytest.mark.parametrize("net", [*map(placed, OTHERS), *NETWORKS], ids=repr)
+def test_finite_network_agrees_with_the_limit(net, rng, getkey):
+    x = rng.normal(size=(3, 4))
+    limit = kernel_matrix(net, x)
+    finite = FiniteNetwork(net, 64, 4, 1, NTK())
+    rows = jnp.asarray(x, "float32")
+
+    @jax.jit
+    @jax.vmap
+    def draws(key):
+        parameters = finite.draw(key)
+        jacobian = jax.jacrev(lambda p: finite.apply(p, rows)[:, 0])(parameters)
+        flat = [j.reshape(len(x), -1) for j in jax.tree.leaves(jacobian)]
+        return finite.apply(parameters, rows)[:, 0], sum(j @ j.T for j in flat)
+
+    outputs, tangent = (np.asarray(part) for part in draws(jax.random.split(getkey(), 100)))
+    size = np.sqrt(np.outer(*2 * [np.diag(limit.nngp)]))
+    np.testing.assert_allclose(outputs.T @ outputs / 100 / size, limit.nngp / size, atol=0.5)
+    np.testing.assert_allclose(outputs.mean(axis=0) / np.sqrt(np.diag(size)), 0, atol=0.45)
+    size = np.sqrt(np.outer(*2 * [np.diag(limit.ntk)]))
+    np.testing.assert_allclose(tangent.mean(axis=0) / size, limit.ntk / size, atol=0.1)
+
+
+@pytest.mark.parametrize("net", [*LAYERS, *NETWORKS], ids=repr)
+def test_is_a_value(net):
+    again = pickle.loads(pickle.dumps(net))
+    assert again == net and hash(again) == hash(net) and repr(again) == repr(net)
+    names = {kind.__name__: kind for kind in (Identity, *map(type, LAYERS))}
+    names |= {"softplus": jax.nn.softplus}
+    assert eval(repr(net), names) == net, "what prints is what makes it"
+
+
+def test_print_shows_what_is_not_default():
+    net = Dense(weight_variance=1.5) >> LeakyRelu(leak=0.01) >> Dense(times=2) >> Readout()
+    assert repr(net) == "Dense(weight_variance=1.5) >> LeakyRelu() >> Dense(times=2) >> Readout()"
+    assert repr(RESIDUAL) == "Dense() >> (Identity() + (Relu() >> Dense())) >> Erf() >> Readout()"
+    assert Dense() != Dense(weight_variance=1.9)
+
+
+def test_chains_are_flat():
+    one, two = Dense() >> Relu(), Dense() >> Erf()
+    assert one >> two == Dense() >> Relu() >> Dense() >> Erf()
+    assert Chain((one, two)).layers == (Dense(), Relu(), Dense(), Erf())
+    assert Chain((one, Chain((two,)))) == one >> two
+    assert (Dense() + Dense()) + Dense() == Sum((Dense(), Dense(), Dense()))
+
+
+def test_sum_of_identities_is_a_factor(rng):
+    """Identity() + Identity() is 2 h: covariances and tangent kernel times 4, exactly."""
+    x = rng.normal(size=(4, 3))
+    once = kernel_matrix(Dense() >> Identity(), x)
+    twice = kernel_matrix(Dense() >> (Identity() + Identity()), x)
+    np.testing.assert_array_equal(twice.nngp, 4 * once.nngp)
+    np.testing.assert_array_equal(twice.ntk, 4 * once.ntk)
+
+
+def test_sum_of_fresh_branches_adds(rng):
+    x = rng.normal(size=(4, 3))
+    one, two = Dense() >> Relu() >> Dense(), Dense(weight_variance=0.7)
+    for total, a, b in zip(*(kernel_matrix(n, x) for n in (one + two, one, two)), strict=True):
+        np.testing.assert_allclose(total, a + b, rtol=1e-13)
+
+
+REFUSED = {
+    "nonlinearity after nonlinearity": (lambda: Dense() >> Relu() >> Erf(), "put Dense"),
+    "nonlinearity after a sum of features": (
+        lambda: Dense() >> Relu() >> (Identity() + Dense()) >> Relu(),
+        "put Dense",
+    ),
+    "two readouts": (lambda: Dense() >> Readout() >> Readout(), "one readout"),
+    "a layer after the readout": (lambda: Readout() >> Dense(), "last layer"),
+    "two correlated branches": (
+        lambda: Dense() >> (Relu() + Erf()),
+        "correlated.*end all but one branch in Dense",
+    ),
+    "a skip over a nonlinearity": (lambda: Dense() >> (Identity() + Relu()), "correlated"),
+    "branches of two sizes": (lambda: Dense() + Dense(times=2), "2n and n"),
+    "readout and hidden": (lambda: Dense() + Readout(), "outputs and n"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_when_composed(name, unchecked):
+    compose, words = REFUSED[name]
+    with pytest.raises(ValueError, match=words) as refusal:
+        compose()
+    assert "\n" not in str(refusal.value) and str(refusal.value).endswith(".")
+
+
+def test_refused_when_it_meets_data():
+    with pytest.raises(ValueError, match="need equal sizes"):
+        kernel_matrix((Identity() + Dense()) >> Readout(), np.ones((2, 3)))
+    with pytest.raises(ValueError, match="add `>> Readout"):
+        FiniteNetwork(Dense() >> Relu(), 4, 3, 2, NTK()).draw(jax.random.key(0))
+    with pytest.raises(ValueError, match="put Dense"):
+        kernel_matrix(Relu() >> Readout(), np.ones((2, 3)))
+
+
+@pytest.mark.parametrize("wrong", [5, "Relu", Relu, None, jnp.tanh])
+def test_what_is_no_layer(wrong, unchecked):
+    for compose in (lambda: Dense() >> wrong, lambda: Dense() + wrong, lambda: Chain((wrong,))):
+        with pytest.raises(TypeError, match="is no layer"):
+            compose()
+
+
+FIELDS = [
+    (Dense, "weight_variance"),
+    (Dense, "bias_variance"),
+    (Dense, "bias_multiplier"),
+    (Readout, "weight_variance"),
+    (LeakyRelu, "leak"),
+    (Erf, "b"),
+    (Rbf, "gamma"),
+]
+
+
+@pytest.mark.parametrize("wrong", [True, float("nan"), float("inf"), "2", None, [1.0], 1j])
+@pytest.mark.parametrize("kind, field", FIELDS)
+def test_settings_that_are_no_numbers(kind, field, wrong, unchecked):
+    with pytest.raises((TypeError, ValueError), match=f"^{field} of {kind.__name__} is .*: give"):
+        kind(**{field: wrong})
+
+
+def test_settings_out_of_range(unchecked):
+    for make, words in {
+        lambda: Dense(weight_variance=-1.0): "finite number over 0",
+        lambda: Dense(weight_variance=0): "finite number over 0",
+        lambda: Readout(bias_variance=-0.1): "at least 0",
+        lambda: Dense(bias_variance=0.1, bias_multiplier=0.0): "left out",
+        lambda: Rbf(gamma=0.0): "over 0",
+        lambda: Dense(times=0): "whole number, at least 1",
+    }.items():
+        with pytest.raises(ValueError, match=words):
+            make()
+    for make in (
+        lambda: Dense(times=1.5),  # type: ignore[arg-type]
+        lambda: Dense(times=True),
+        lambda: Elementwise(3),
+    ):
+        with pytest.raises(TypeError, match="give a"):
+            make()
+
+
+def test_bias_that_is_left_out(rng):
+    x = rng.normal(size=(3, 2))
+    np.testing.assert_allclose(kernel_matrix(Dense(bias_multiplier=0), x).ntk, x @ x.T)
+    with_bias = kernel_matrix(Dense(bias_multiplier=0.5), x)
+    np.testing.assert_allclose(with_bias.ntk, x @ x.T + 0.25)
+    np.testing.assert_allclose(with_bias.nngp, x @ x.T)
+
+
+def test_every_layer_is_known_to_the_command_line():
+    from widthwise.lookup import layer_named
+
+    for layer in LAYERS:
+        assert layer_named(type(layer).__name__.lower()) == layer
+        assert isinstance(layer, AbstractNonlinearity | Dense | Readout | Identity) or layer.source
+
+
+def test_times_scale_every_width(getkey):
+    net = Dense(times=2) >> Tanh() >> Dense(times=3) >> Readout()
+    shapes = [p.shape for p in jax.tree.leaves(FiniteNetwork(net, 8, 5, 2, NTK()).draw(getkey()))]
+    assert shapes == [(5, 16), (16,), (16, 24), (24,), (24, 2), (2,)]
+
+
+def test_sum_refuses_nothing_that_is_written_by_hand():
+    assert Sum((Dense(), Dense())) == Dense() + Dense()

@@ -1,0 +1,50 @@
+"""Wide finite networks approach the limit of every nonlinearity like n^-1/2."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from found import NONLINEARITIES
+
+from widthwise.finite import FiniteNetwork
+from widthwise.kernels import kernel_matrix
+from widthwise.network import Dense, Readout
+from widthwise.scaling import NTK
+
+WIDTHS = (64, 1024)
+SEEDS = 24
+
+
+def kernels(f, x, width, keys):
+    """NNGP kernels of the features and tangent kernels of the output, one pair a key."""
+    net = FiniteNetwork(
+        Dense(bias_variance=0.1) >> f >> Readout(weight_variance=1.0), width, x.shape[1], 1, NTK()
+    )
+
+    @jax.jit
+    @jax.vmap
+    def both(parameters):
+        features = list(net.features(parameters, x).values())[-1]
+        jacobian = jax.jacrev(lambda p: net.apply(p, x)[:, 0])(parameters)
+        flat = [j.reshape(len(x), -1) for j in jax.tree.leaves(jacobian)]
+        return features @ features.T / width, sum(j @ j.T for j in flat)
+
+    # drawn one by one: compiled once for all nonlinearities
+    drawn = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(net.draw, keys))
+    return [np.asarray(part, dtype=float) for part in both(drawn)]
+
+
+@pytest.mark.parametrize("f", NONLINEARITIES, ids=repr)
+def test_gap_to_the_limit(f, rng, getkey):
+    x = rng.normal(size=(4, 3))
+    limits = kernel_matrix(Dense(bias_variance=0.1) >> f >> Readout(weight_variance=1.0), x)
+    keys = jax.random.split(getkey(), SEEDS)
+    found = [kernels(f, jnp.asarray(x, "float32"), width, keys) for width in WIDTHS]
+    for which, limit in enumerate(limits):
+        size = np.sqrt(np.mean(limit**2))
+        gaps = [np.sqrt(np.mean((one[which] - limit) ** 2)) / size for one in found]
+        exponent = np.log(gaps[1] / gaps[0]) / np.log(WIDTHS[1] / WIDTHS[0])
+        assert gaps[1] < 0.15, gaps
+        assert -0.7 < exponent < -0.3, (which, gaps, exponent)
+        bias = np.sqrt(np.mean((found[1][which].mean(axis=0) - limit) ** 2)) / size
+        assert bias < 3 * gaps[1] / np.sqrt(SEEDS), "the mean over draws is the limit"

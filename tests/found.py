@@ -1,0 +1,38 @@
+"""What the modules offer, found by looking there, so that a newcomer is tested unasked."""
+
+import inspect
+
+import jax.numpy as jnp
+
+from widthwise import network
+from widthwise.network import nonlinear
+from widthwise.network.layer import AbstractLayer
+from widthwise.network.nonlinear import AbstractNonlinearity
+
+
+def concrete(module, base: type) -> list[type]:
+    """The concrete classes of a kind that a module holds, by name."""
+    found = [x for _, x in sorted(vars(module).items()) if inspect.isclass(x)]
+    return [x for x in found if issubclass(x, base) and not inspect.isabstract(x)]
+
+
+NONLINEARITIES = [kind() for kind in concrete(nonlinear, AbstractNonlinearity)]
+LAYERS = [
+    kind() for kind in concrete(network, AbstractLayer) if kind not in (network.Chain, network.Sum)
+]
+
+
+def clipped(h):
+    return jnp.clip(h, -1.0, 0.5)
+
+
+VARIANTS = [
+    network.LeakyRelu(0.3),
+    network.LeakyRelu(-0.5),
+    network.Erf(0.7, 1.3, 0.2),
+    network.Sin(1.5, 0.7, 0.4),
+    network.Cos(0.5, 1.2, -1.0),
+    network.Rbf(0.3),
+    network.Elementwise(fn=clipped, kinks=(-1.0, 0.5), degree=100),
+]
+EVERYONE = NONLINEARITIES + VARIANTS
