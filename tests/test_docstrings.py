@@ -33,7 +33,7 @@ def names_in_examples() -> dict:
 @functools.cache
 def problem() -> dict:
     """`data` and `family`, as docstrings call them."""
-    data = widthwise.data.load("digits")
+    data = widthwise.data.load("iris")
     settings = {"learner": learner.GradientDescent(lr=0.5, steps=4), "widths": (8, 16, np.inf)}
     settings["scaling"] = scaling.NTK()
     net = network.Dense() >> network.Relu() >> network.Readout()

@@ -182,7 +182,7 @@ def test_classification_against_the_written_conditions(entrywise):
     for trial in range(3000):
         a, b, c = (rng.integers(-4, 7, 3) / 4 for _ in range(3))
         if trial % 4:  # three of four start well
-            b = np.array([0.0, 0.5, rng.integers(2, 5) / 4]) - a
+            b = np.array([0.0, 0.5, rng.integers(2, 8) / 4]) - a
         c = c if entrywise else np.full(3, c[0])
         given = ABC(*(tuple(float(x) for x in row) for row in (a, b, c)))
         depth = 1 + trial % 4

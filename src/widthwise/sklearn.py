@@ -42,7 +42,8 @@ class WideClassifier(ClassifierMixin, BaseEstimator):
     combination whose member cannot be computed is refused by name in `fit`, and so scores NaN.
 
     Args:
-        network: layers that end in `Readout()`; None is two hidden ReLU layers.
+        network: layers that end in `Readout()`; None is two hidden ReLU layers whose biases start
+            with variance 0.1.
         width: a positive whole number, or `inf`.
         scaling: a scaling such as `NTK()`, or its name in any case.
         learner: a learner such as `GradientDescent(steps=100)`, or its name in any case. The
@@ -214,7 +215,7 @@ class WideKernel(Kernel):
     of its own: `Posterior(tune=True)` chooses a network's variances.
 
     Args:
-        network: layers; None is two hidden ReLU layers.
+        network: layers; None as for `WideClassifier`.
         which: "nngp", the covariance of networks at initialisation, or "ntk", the tangent kernel.
 
     Raises, when called, ValueError for another name, and for rows that are not finite or do not
@@ -268,7 +269,9 @@ def _member(estimator: WideClassifier | WideRegressor) -> Member:
 
 def _network(network: Any) -> AbstractLayer:
     if network is None:
-        return Dense() >> Relu() >> Dense() >> Relu() >> Readout()
+        # Without biases at the start the posterior of few features knows directions only.
+        hidden = Dense(bias_variance=0.1)
+        return hidden >> Relu() >> hidden >> Relu() >> Readout()
     if not isinstance(network, AbstractLayer):
         raise TypeError(
             f"network is {network!r}, which is no layer: give layers such as "

@@ -125,7 +125,8 @@ def test_names_are_read_in_any_case(numbers, scaling, learner):
 
 def test_the_network_is_two_hidden_layers_unless_given(numbers):
     network = WideRegressor().fit(*numbers).run_.network
-    assert repr(network) == "Dense() >> Relu() >> Dense() >> Relu() >> Readout()"
+    hidden = "Dense(bias_variance=0.1) >> Relu()"
+    assert repr(network) == f"{hidden} >> {hidden} >> Readout()"
 
 
 @pytest.mark.parametrize("width", [64, 64.0, np.int64(64), np.float64(64)])

@@ -1,6 +1,7 @@
 """Empirical kernels and Taylor expansions against reference values of another implementation."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -61,7 +62,8 @@ def test_kernels(parameters, which, block):
 
 def test_symmetric_half_equals_the_whole(parameters):
     x = jnp.asarray(ORACLE["x2"])
-    for outputs in ("mean", "each", "all"):
+    kinds: Any = ("mean", "each", "all")
+    for outputs in kinds:
         half = empirical_kernel(network, parameters[0], x, outputs=outputs, block=2)
         whole = empirical_kernel(network, parameters[0], x, x, outputs=outputs, block=2)
         np.testing.assert_allclose(half, whole, rtol=1e-12, atol=1e-14)
