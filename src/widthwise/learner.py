@@ -16,6 +16,9 @@ class AbstractLearner(eqx.Module):
     kind: ClassVar[str]  # the column of the table
     entrywise: ClassVar[bool] = False  # whether an optimiser divides each entry by its own size
 
+    def __repr__(self) -> str:
+        return settings.shown(self)
+
 
 def _check_descent(learner) -> None:
     if learner.lr is not None:

@@ -110,7 +110,8 @@ def train(
     state = spec.optimiser(lr).init(parameters)
     x, y = (jnp.asarray(part, dtype) for part in (problem.x_train, problem.y_train))
     steps = learner.steps  # type: ignore[attr-defined]
-    rows = batches(len(problem.x_train), steps, learner.batch_size, order)  # type: ignore[attr-defined]
+    batch_size = learner.batch_size  # type: ignore[attr-defined]
+    rows = batches(len(problem.x_train), steps, batch_size, order)
     rows = None if rows is None else jnp.asarray(rows)
     log = _Log(net, problem, learner.loss)  # type: ignore[attr-defined]
     log.write(0, parameters)

@@ -8,6 +8,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
+from widthwise import settings
 from widthwise.learner import AbstractLearner
 from widthwise.network.layer import AbstractLayer
 from widthwise.problem import Problem
@@ -52,6 +53,9 @@ class AbstractLimit(eqx.Module):
     network: eqx.AbstractVar[AbstractLayer]
     scaling: eqx.AbstractVar[AbstractScaling]
     learner: eqx.AbstractVar[Any]  # one of `learners`
+
+    def __repr__(self) -> str:
+        return settings.shown(self)
 
     @abc.abstractmethod
     def check(self, problem: Problem) -> None:

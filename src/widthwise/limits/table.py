@@ -39,7 +39,7 @@ def lookup(
     """The limit of a network under a scaling and a learner.
 
     >>> lookup(Dense() >> Relu() >> Readout(), NTK(), GradientDescent())
-    TangentKernel(network=..., scaling=NTK(), learner=GradientDescent())
+    TangentKernel(network=Dense() >> Relu() >> Readout(), scaling=NTK(), learner=GradientDescent())
 
     Raises EmptyCell where no limit is known here, ValueError for an unstable scaling.
     """
