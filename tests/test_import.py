@@ -26,16 +26,10 @@ def heavy_after(code: str) -> list[str]:
 
 
 def stub() -> tuple[dict[str, str], list[str]]:
-    """({name: module it comes from}, modules imported with a star), as the stub says.
-
-    What it imports without `as` it only needs for its own annotations; what it defines is a
-    package that can be called.
-    """
+    """({name: module it comes from}, modules imported with a star), as the stub says."""
     named, starred = {}, []
     for node in ast.parse(STUB.read_text()).body:
-        if isinstance(node, ast.FunctionDef):
-            named[node.name] = "widthwise"
-        if not isinstance(node, ast.ImportFrom) or node.module in ("os", "pathlib"):
+        if not isinstance(node, ast.ImportFrom):
             continue
         home = node.module if node.level == 0 else f"widthwise.{node.module or ''}".rstrip(".")
         for alias in node.names:
@@ -91,9 +85,3 @@ def test_nonlinearity_is_on_the_surface(name):
 def test_what_is_no_name_is_refused(name):
     with pytest.raises(AttributeError, match=name):
         getattr(widthwise, name)
-
-
-def test_the_package_report_answers_to_a_call():
-    with pytest.raises(ValueError, match="Family.train"):
-        widthwise.report("no runs", "report.html")
-    assert importlib.import_module("widthwise.report") is widthwise.report

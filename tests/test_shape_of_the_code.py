@@ -14,7 +14,7 @@ import widthwise
 
 SOURCE = Path(widthwise.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
-BIBLIOGRAPHY = [SOURCE / "report" / "refs.bib", SOURCE.parents[1] / "docs" / "refs.bib"]
+BIBLIOGRAPHY = [SOURCE / "reporting" / "refs.bib", SOURCE.parents[1] / "docs" / "refs.bib"]
 files = pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
 
 # Who stands on whom: a module imports from shelves below its own, or from its own folder.
@@ -27,7 +27,7 @@ SHELVES = [
     {"limits", "finite"},
     {"family"},
     {"measure", "tasks", "sklearn", "model", "catalogue"},
-    {"report"},
+    {"reporting"},
     {"compare", "spec"},
     {"cli", "__init__", "__main__"},
 ]

@@ -10,12 +10,13 @@ from math import inf as inf
 
 __version__ = "0.1.0"
 
-_MODULES = ("data", "finite", "kernels", "limits", "measure", "network", "report")
+_MODULES = ("data", "finite", "kernels", "limits", "measure", "network", "reporting")
 _HOMES = {
     "family": ("Family", "Member"),
     "kernels": ("kernel_matrix",),
     "learner": ("Adam", "GradientDescent", "GradientFlow", "Posterior"),
     "network": ("Dense", "Identity", "Readout"),
+    "reporting": ("report",),
     "run": ("Run",),
     "scaling": ("ABC", "NTK", "MeanField", "MuP", "Richness", "Standard"),
 }

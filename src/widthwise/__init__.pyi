@@ -1,6 +1,4 @@
 from math import inf as inf
-from os import PathLike
-from pathlib import Path
 
 from . import data as data
 from . import finite as finite
@@ -8,6 +6,7 @@ from . import kernels as kernels
 from . import limits as limits
 from . import measure as measure
 from . import network as network
+from . import reporting as reporting
 from .family import Family as Family
 from .family import Member as Member
 from .kernels import kernel_matrix as kernel_matrix
@@ -19,6 +18,7 @@ from .network import Dense as Dense
 from .network import Identity as Identity
 from .network import Readout as Readout
 from .network.nonlinear import *  # noqa: F403  the module is the registry
+from .reporting import report as report
 from .run import Run as Run
 from .scaling import ABC as ABC
 from .scaling import NTK as NTK
@@ -28,6 +28,3 @@ from .scaling import Richness as Richness
 from .scaling import Standard as Standard
 
 __version__: str
-
-# At run time the package `widthwise.report`, which answers to this call.
-def report(what: object, path: str | PathLike[str]) -> Path: ...

@@ -115,7 +115,7 @@ def compare(
     settings = read_comparison(asked)
 
     from widthwise.compare import compare as run
-    from widthwise.report import write_report
+    from widthwise.reporting import report
 
     rows = _load(asked)
     with folder_for(out / "runs") as folder:
@@ -131,7 +131,7 @@ def compare(
                 f"Interrupted: {count} more {'members are' if count > 1 else 'member is'} finished "
                 f"and kept in {folder}; the same command resumes."
             ) from None
-        page = write_report(result, out)
+        page = report(result, out)
     if json_:
         _print_json(result.to_json())
         return
@@ -294,7 +294,7 @@ def _silent(sentence: str) -> None:
 
 
 def _print_json(found: Any) -> None:
-    from widthwise.report.result import plain
+    from widthwise.reporting.result import plain
 
     print(json.dumps(plain(found), indent=1, allow_nan=False))
 

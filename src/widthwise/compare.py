@@ -16,8 +16,8 @@ from widthwise.family import Family
 from widthwise.learner import AbstractLearner, GradientDescent, GradientFlow, Posterior
 from widthwise.measure.agreement import accuracy, name_of, r_squared
 from widthwise.network import AbstractLayer, Dense, Readout, Relu
-from widthwise.report import Result
-from widthwise.report.build import build, settings_of
+from widthwise.reporting import Result
+from widthwise.reporting.build import build, settings_of
 from widthwise.scaling import NTK, AbstractScaling, MuP
 
 # The two limits that need no step size: they say what the lazy network could reach.

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from widthwise import family
-from widthwise.report import load
+from widthwise.reporting import load
 from widthwise.run import Run
 
 SMALL = ("--widths", "8,inf", "--seeds", "2", "--learner", "GradientDescent(steps=5)")

@@ -53,7 +53,8 @@ def parameters():
 @pytest.mark.parametrize("which", ["ntk", "nngp"])
 def test_kernels(parameters, which, block):
     x1, x2 = jnp.asarray(ORACLE["x1"]), jnp.asarray(ORACLE["x2"])
-    for outputs, name in (("mean", "trace"), ("each", "diag"), ("all", "full")):
+    kinds: Any = (("mean", "trace"), ("each", "diag"), ("all", "full"))
+    for outputs, name in kinds:
         found = empirical_kernel(
             network, parameters[0], x1, x2, which=which, outputs=outputs, block=block
         )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
-from widthwise.report.result import Result
+from widthwise.reporting.result import Result
 
 NONE = "–"
 _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
@@ -24,7 +24,7 @@ def render(result: Result) -> str:
     agreement = next((f for f in told["findings"] if f["instrument"] == "Agreement"), None)
     page = _template().render(
         result=told,
-        css=files("widthwise.report").joinpath("page.css").read_text(encoding="utf-8"),
+        css=files("widthwise.reporting").joinpath("page.css").read_text(encoding="utf-8"),
         agreement=_members(agreement, told) if agreement else None,
         findings=[_finding(f, number) for number, f in enumerate(findings, start=1)],
         chosen=[row for row in told["settings"] if row["chosen"]],
@@ -42,7 +42,7 @@ def _template():
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {"links": _links, "show": show, "layers": layers}
-    text = files("widthwise.report").joinpath("page.html.j2").read_text(encoding="utf-8")
+    text = files("widthwise.reporting").joinpath("page.html.j2").read_text(encoding="utf-8")
     return environment.from_string(text)
 
 
@@ -50,7 +50,7 @@ def _finding(finding: dict[str, Any], number: int) -> dict[str, Any]:
     """A finding with its figures drawn and its numbers written."""
     from markupsafe import Markup
 
-    from widthwise.report.figures import draw  # matplotlib: only where a page is made
+    from widthwise.reporting.figures import draw  # matplotlib: only where a page is made
 
     figures = [
         {"svg": Markup(draw(panel, f"f{number}-{place}")), "title": panel["title"],

@@ -4,14 +4,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-from widthwise.report.render import render
-from widthwise.report.result import Result
+from widthwise.reporting.render import render
+from widthwise.reporting.result import Result
 
 
-def write_report(what: Any, path: str | os.PathLike) -> Path:
+def report(what: Any, path: str | os.PathLike) -> Path:
     """Writes a page and its JSON, each whole or not at all, and returns the page's path.
 
-    >>> write_report(runs, "report.html")  # doctest: +SKIP
+    >>> report(runs, "report.html")  # doctest: +SKIP
     PosixPath('report.html')
 
     Args:
@@ -26,7 +26,7 @@ def write_report(what: Any, path: str | os.PathLike) -> Path:
         page = page / "report.html"
     name = "result.json" if page.name == "report.html" else f"{page.stem}.json"
     if not isinstance(what, Result):
-        from widthwise.report.build import build  # the instruments, and with them JAX
+        from widthwise.reporting.build import build  # the instruments, and with them JAX
 
         what = build(what)
     written = {page.with_name(name): what.to_text(), page: render(what)}

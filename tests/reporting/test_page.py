@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from widthwise.report import Result, load, render
-from widthwise.report.render import layers, show, table
+from widthwise.reporting import Result, load, render
+from widthwise.reporting.render import layers, show, table
 
 STORED = Path(__file__).with_name("result.json")
 HOSTILE = "<script>alert('x')</script>\"'& $x_1$ _y {{ 7 * 7 }} id=\"a\" url(#b)"

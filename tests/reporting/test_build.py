@@ -10,8 +10,8 @@ import pytest
 from widthwise.learner import GradientDescent
 from widthwise.measure import AbstractInstrument
 from widthwise.network import Dense, Readout, Relu
-from widthwise.report import load, write_report
-from widthwise.report.build import build, settings_of
+from widthwise.reporting import load, report
+from widthwise.reporting.build import build, settings_of
 from widthwise.run import AbstractState, Prediction, Run, Trajectory
 from widthwise.scaling import NTK, AbstractScaling, MuP
 
@@ -168,7 +168,7 @@ def test_result_of_several_families(tmp_path):
     assert result.data["n_train"] == 5 and result.versions["jax"]
     chosen = {row["name"] for row in result.settings if row["chosen"]}
     assert chosen == {"network", "scaling", "learner", "seeds"}
-    page = write_report(result, tmp_path)
+    page = report(result, tmp_path)
     text = page.read_text(encoding="utf-8")
     assert '<tr class="open">' in text and '<tr class="baseline">' in text
     assert load(tmp_path / "result.json").headline == result.headline
@@ -176,7 +176,7 @@ def test_result_of_several_families(tmp_path):
 
 def test_runs_go_straight_to_a_page(tmp_path):
     for number, what in enumerate((trained(), [trained()], (trained(),))):
-        page = write_report(what, tmp_path / f"{number}.html")
+        page = report(what, tmp_path / f"{number}.html")
         assert "from width 1024 on" in page.read_text(encoding="utf-8")
 
 

@@ -5,9 +5,9 @@ from importlib.resources import files
 
 import pytest
 
-from widthwise.report.figures import DASHES, MARKERS, PALETTE, draw
+from widthwise.reporting.figures import DASHES, MARKERS, PALETTE, draw
 
-CSS = files("widthwise.report").joinpath("page.css").read_text(encoding="utf-8")
+CSS = files("widthwise.reporting").joinpath("page.css").read_text(encoding="utf-8")
 
 
 def panel(series, x_label="width", x_scale="log", y_scale="log"):

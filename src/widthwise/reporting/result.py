@@ -18,7 +18,7 @@ _PANEL = ("title", "x_label", "y_label", "series", "x_scale", "y_scale")
 class Result:
     """Everything that a page shows; the page is rendered from its JSON alone.
 
-    >>> from widthwise.report import Result
+    >>> from widthwise.reporting import Result
     >>> result = Result(title="A title", headline=("A verdict.",), network="Dense() >> Readout()")
     >>> Result.from_json(result.to_json()) == result
     True

@@ -4,16 +4,16 @@ import dataclasses
 import importlib.metadata
 import math
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import widthwise
 from widthwise import measure
 from widthwise.lookup import offered
 from widthwise.measure import AbstractInstrument, Agreement, Finding
-from widthwise.report.cite import cite
-from widthwise.report.result import Result
-from widthwise.report.verdict import headline, kind_of, name_of
+from widthwise.reporting.cite import cite
+from widthwise.reporting.result import Result
+from widthwise.reporting.verdict import headline, kind_of, name_of
 
 VERSIONED = ("jax", "equinox", "optax", "diffrax", "numpy", "scipy", "scikit-learn")
 STEP_DEFAULT = "the largest stable one times the learner's safety"
@@ -26,7 +26,7 @@ def build(
     tolerance: float = 0.1,
     baseline: dict[str, Any] | None = None,
     seed: int | None = None,
-    seconds: dict[str, float] | None = None,
+    seconds: Mapping[str, float | None] | None = None,
     command: str = "",
     say: Callable[[str], None] = lambda sentence: None,
 ) -> Result:
@@ -82,7 +82,7 @@ def build(
         sources=_sources(families, findings),
         versions=_versions(),
         seed=families[0].order if seed is None else seed,
-        seconds=seconds or _seconds(families),
+        seconds=dict(seconds or _seconds(families)),
         warnings=_notes(families),
         command=command,
     )  # fmt: skip

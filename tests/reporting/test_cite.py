@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import widthwise
-from widthwise.report import cite
-from widthwise.report.cite import bibliography, parse, text_of
+from widthwise.reporting import cite
+from widthwise.reporting.cite import bibliography, parse, text_of
 
 HOME = Path(widthwise.__file__).parent
 
