@@ -1,7 +1,7 @@
 """How far members of finite width are from infinity, and how the gap shrinks."""
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -174,7 +174,9 @@ def _against_widest(runs, instrument: Consistency) -> Finding:
         law = PowerLaw(math.nan, math.inf, math.nan, math.nan, "the limit is open")
         title = f"Test predictions against width {widest}"
         panels = (_panel(title, narrower, gaps, law, instrument.tolerance, f"width {widest}"),)
-    numbers = {"exponents": {}, "tolerance": instrument.tolerance}
+    numbers: dict[str, Any] = {"exponents": {}, "tolerance": instrument.tolerance}
+    if narrower:
+        numbers |= {"widest": [narrower[-1], widest], "gap": float(gaps[-1].mean())}
     table = Table(("width", f"gap to width {widest}", "standard error"), rows)
     title = titled("Consistency", runs)
     return Finding("Consistency", title, sentence, numbers, table, panels, (instrument.source,))

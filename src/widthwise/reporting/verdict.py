@@ -26,10 +26,19 @@ def headline(
             lines.append(f"{under}: {consistency or 'finite widths were trained.'}")
         elif runs.limit is None:
             moved = findings.get("FeatureMovement")
-            lines.append(f"{under} the limit is still an open cell. {moved or consistency}")
+            told = f"{under} the limit is still an open cell. {moved or consistency}"
+            lines.append(told + _among_themselves(consistency.numbers))
         else:
             lines.append(f"{under} {_held_against(runs, consistency.numbers)}")
     return tuple(lines)
+
+
+def _among_themselves(numbers: Mapping[str, Any]) -> str:
+    """How near the two widest members are, where there is no limit to hold them against."""
+    if "widest" not in numbers:
+        return ""
+    narrow, wide = numbers["widest"]
+    return f" Test predictions at width {narrow} are within {numbers['gap']:.0%} of width {wide}."
 
 
 def _under(family: Any) -> str:
@@ -51,8 +60,8 @@ def _held_against(runs: Any, numbers: Mapping[str, Any]) -> str:
             f"predictions are within {tolerance:.0%} of it."
         )
     told = (
-        f"no trained width is wide enough for its limit, {limit}, to describe the network: at "
-        f"width {runs.widths[-1]} test predictions are {gaps[-1]:.0%} away from it (tolerance "
+        f"the network approaches its limit, {limit}, but no trained width is wide enough: at width "
+        f"{runs.widths[-1]} test predictions are {gaps[-1]:.0%} away from it (tolerance "
         f"{tolerance:.0%})."
     )
     from widthwise.measure.consistency import rounded  # instruments load JAX, pages do not
