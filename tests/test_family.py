@@ -107,6 +107,7 @@ def test_instruments_speak_of_lazy_and_rich():
 def test_interrupted_family_resumes(tmp_path, monkeypatch):
     """On disk and in memory; what was finished is not trained again."""
     import widthwise.family as module
+    from widthwise import shelf
 
     family = Family(NET, ww.NTK(), ww.GradientDescent(steps=5), widths=(8, 16, math.inf), seeds=2)
     whole = family.train(regression(), progress=False)
@@ -127,7 +128,7 @@ def test_interrupted_family_resumes(tmp_path, monkeypatch):
         assert calls == [8, 8, 16, 16, 16]
         for one, two in zip(whole.runs, resumed.runs, strict=True):
             np.testing.assert_array_equal(one.trajectory.predictions, two.trajectory.predictions)
-    assert not module._IN_MEMORY
+    assert not shelf._IN_MEMORY
 
 
 def test_damaged_runs_are_trained_again(tmp_path):

@@ -25,6 +25,7 @@ SHELVES = [
     {"network"},
     {"kernels"},
     {"limits", "finite"},
+    {"shelf"},
     {"family"},
     {"measure", "tasks", "sklearn", "model", "catalogue"},
     {"reporting"},

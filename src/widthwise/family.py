@@ -1,7 +1,6 @@
 """Members of one network at all widths, infinity among them, trained side by side."""
 
 import dataclasses
-import hashlib
 import math
 import time
 from collections.abc import Sequence
@@ -10,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from widthwise import __version__
 from widthwise.data import Data
 from widthwise.finite import FiniteNetwork
 from widthwise.finite import train as train_finite
@@ -31,6 +29,7 @@ from widthwise.problem import Problem, pose
 from widthwise.progress import Progress
 from widthwise.run import Run
 from widthwise.scaling import AbstractScaling
+from widthwise.shelf import Shelf
 
 STEP_ROWS = 2000  # rows on which the largest eigenvalue is measured
 
@@ -174,7 +173,8 @@ class Family:
         open_cells = self._open_cells(problem)
         closed = [w for w in self.widths if w not in [cell.width for cell in open_cells]]
         learner = with_step_size(self.network, self.scaling, self.learner, problem)
-        shelf = _Shelf.of(folder, self, data, order, logs)
+        settings = (self.scaling, self.learner, data.fingerprint(), order, logs)
+        shelf = Shelf(None if folder is None else Path(folder), self.network, settings)
         work = sum(_cost(w) for w in closed if w != math.inf) * self.seeds
         with Progress(f"{type(self.scaling).__name__}", work, show=progress) as bar:
             runs: list[Run] = []
@@ -341,57 +341,3 @@ def sources_of(network: AbstractLayer, scaling: AbstractScaling) -> tuple[str, .
         return tuple(dict.fromkeys(found))
     own = getattr(network, "source", None)
     return (own, scaling.source) if own else (scaling.source,)
-
-
-_IN_MEMORY: dict[str, Run] = {}  # finished runs of families that were interrupted
-
-
-@dataclasses.dataclass(frozen=True)
-class _Shelf:
-    """Finished runs on disk, or in memory, under a name that changes with what they depend on."""
-
-    folder: Path | None
-    digest: str
-    found: list[str]  # names of the runs that were there
-
-    @classmethod
-    def of(cls, folder, family: Family, data: Data, order: int, logs: int) -> "_Shelf":
-        settings = (
-            __version__,
-            family.network,
-            family.scaling,
-            family.learner,
-            data.fingerprint(),
-            order,
-            logs,
-        )
-        digest = hashlib.sha256(repr(settings).encode()).hexdigest()[:12]
-        if folder is not None:
-            folder = Path(folder)
-            folder.mkdir(parents=True, exist_ok=True)
-        return cls(folder, digest, [])
-
-    def get(self, name: str) -> Run | None:
-        run = self._read(name)
-        self.found.extend([] if run is None else [name])
-        return run
-
-    def _read(self, name: str) -> Run | None:
-        if self.folder is None:
-            return _IN_MEMORY.get(f"{self.digest}-{name}")
-        path = self.folder / f"{self.digest}-{name}.run"
-        try:
-            return Run.load(path) if path.exists() else None
-        except ValueError:
-            return None  # cut off or of another version: train it again
-
-    def put(self, name: str, run: Run) -> None:
-        if self.folder is None:
-            _IN_MEMORY[f"{self.digest}-{name}"] = run
-        else:
-            run.save(self.folder / f"{self.digest}-{name}.run")
-
-    def clear(self) -> None:
-        """Forgets what was kept in memory, once the family is whole."""
-        for name in [name for name in _IN_MEMORY if name.startswith(self.digest)]:
-            del _IN_MEMORY[name]

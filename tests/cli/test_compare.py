@@ -89,7 +89,7 @@ def test_learner_of_infinite_width_leaves_finite_widths_open(call, houses):
 
 @pytest.mark.parametrize("members", [0, 3])
 def test_interruption_keeps_what_is_finished(call, houses, tmp_path, monkeypatch, members):
-    put, finished = family._Shelf.put, []
+    put, finished = family.Shelf.put, []
 
     def interrupted(self, name, run):
         if len(finished) == members:
@@ -97,7 +97,7 @@ def test_interruption_keeps_what_is_finished(call, houses, tmp_path, monkeypatch
         finished.append(name)
         put(self, name, run)
 
-    monkeypatch.setattr(family._Shelf, "put", interrupted)
+    monkeypatch.setattr(family.Shelf, "put", interrupted)
     said = call("compare", houses, *SMALL, "--out", "out")
     assert said.code == 130
     if members == 0:
