@@ -1,5 +1,6 @@
 """What the modules offer, found by looking there, so that a newcomer is tested unasked."""
 
+import dataclasses
 import inspect
 
 import jax.numpy as jnp
@@ -16,14 +17,38 @@ def concrete(module, base: type) -> list[type]:
     return [x for x in found if issubclass(x, base) and not inspect.isabstract(x)]
 
 
-NONLINEARITIES = [kind() for kind in concrete(nonlinear, AbstractNonlinearity)]
+def made(kind: type, **settings):
+    """The class with its defaults, or with some of them changed."""
+    try:
+        return kind(**settings)
+    except TypeError as error:
+        raise TypeError(
+            f"{kind.__name__} cannot be made ({error}): every field needs a default."
+        ) from None
+
+
+def moved(kind: type):
+    """The class with every number of its fields at another value, so that none is ignored."""
+    numbers = [field for field in dataclasses.fields(kind) if isinstance(field.default, float)]
+    return made(kind, **{field.name: 0.1 + 1.2 * field.default for field in numbers})
+
+
+NONLINEARITIES = [made(kind) for kind in concrete(nonlinear, AbstractNonlinearity)]
+MOVED = [moved(type(f)) for f in NONLINEARITIES]
 LAYERS = [
-    kind() for kind in concrete(network, AbstractLayer) if kind not in (network.Chain, network.Sum)
+    made(kind)
+    for kind in concrete(network, AbstractLayer)
+    if kind not in (network.Chain, network.Sum)
 ]
 
 
 def clipped(h):
     return jnp.clip(h, -1.0, 0.5)
+
+
+def shrunk(h):
+    """0 around 0, where small inputs stay."""
+    return h - jnp.clip(h, -0.5, 0.5)
 
 
 VARIANTS = [
@@ -34,5 +59,7 @@ VARIANTS = [
     network.Cos(0.5, 1.2, -1.0),
     network.Rbf(0.3),
     network.Elementwise(fn=clipped, kinks=(-1.0, 0.5), degree=100),
+    network.Elementwise(fn=shrunk, kinks=(-0.5, 0.5)),
+    *(f for f, usual in zip(MOVED, NONLINEARITIES, strict=True) if f != usual),
 ]
 EVERYONE = NONLINEARITIES + VARIANTS

@@ -53,7 +53,8 @@ def test_dual_and_slope_are_gaussian_expectations(f, double):
             scale = np.sqrt(alone(function, a, kinks) * alone(function, b, kinks))
             expected = expectation(function, a, c, b, kinks)
             allowed = (2e-11 + bounds(f, a, b)[which]) * scale + 1e-15
-            assert abs(value - expected) <= allowed, (which, a, c, b, value, expected)
+            told = f"{('dual', 'slope')[which]}({a}, {c}, {b}) of {f!r} is {value}"
+            assert abs(value - expected) <= allowed, f"{told}, the expectation is {expected}"
 
 
 @everyone

@@ -128,5 +128,7 @@ def _tails(f, kinks, degree, a):
     for function in (f, _derivative(f)):
         found = _expand(function, kinks, degree, a)
         left_out = sum(jnp.maximum(part, 0.0) for part in found.left_out())
-        bounds.append(left_out / (found.even + found.odd))
+        whole = found.even + found.odd
+        # a function that is 0 wherever the input can be leaves nothing out
+        bounds.append(jnp.where(whole > 0, left_out / jnp.where(whole > 0, whole, 1.0), 0.0))
     return bounds

@@ -1,6 +1,5 @@
 """All pointwise nonlinearities, one class each. To add one, touch this file only."""
 
-import abc
 import importlib
 import math
 import sys
@@ -11,120 +10,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import erf
-from jaxtyping import Array, Float
 
 from widthwise import settings
-from widthwise.network.hermite import hermite_dual, hermite_slope, tail
-from widthwise.network.layer import AbstractLayer
-from widthwise.network.moments import Scalar
-from widthwise.network.signal import Vector
-
-
-class AbstractNonlinearity(AbstractLayer):
-    """Says what happens to one pair of Gaussian inputs; moments and networks do the rest."""
-
-    source: ClassVar[str]  # "bibkey, equation": printed in reports
-
-    @abc.abstractmethod
-    def __call__(self, h: Float[Array, "*s"]) -> Float[Array, "*s"]:
-        """The function itself, entry by entry."""
-
-    @abc.abstractmethod
-    def dual(self, a: Scalar, c: Scalar, b: Scalar) -> Scalar:
-        """E[f(u) f(v)] where (u, v) ~ N(0, [[a, c], [c, b]])."""
-
-    @abc.abstractmethod
-    def slope(self, a: Scalar, c: Scalar, b: Scalar) -> Scalar:
-        """E[f'(u) f'(v)], which is the derivative of `dual` in c (Price's theorem)."""
-
-    def signal(self, incoming: Vector) -> Vector:
-        if incoming.gaussian is False:
-            raise ValueError(
-                f"{self!r} does not follow an affine layer, so what reaches it is not Gaussian at "
-                "infinite width: put Dense() in front of it, or write two functions in a row as "
-                "one Elementwise function."
-            )
-        return Vector(incoming.size, gaussian=False)
-
-    def weights(self, incoming: Vector):
-        return None
-
-    def apply(self, weights, x):
-        return self(x)
-
-    def kernel(self, weights, moments):
-        return moments.pointwise(self.dual, self.slope)
-
-    def fresh(self) -> bool:
-        return False
-
-
-class AbstractSmooth(AbstractNonlinearity):
-    """For duals that can be differentiated everywhere: the slope comes for free."""
-
-    def slope(self, a, c, b):
-        return jax.grad(self.dual, argnums=1)(a, c, b)
-
-
-class AbstractQuadrature(AbstractNonlinearity):
-    """For functions without a closed form: say `__call__`, and `kinks` where it is not smooth.
-
-    Dual and slope are Hermite series whose coefficients are quadratures of the function;
-    `error` states what the series leaves out.
-    """
-
-    degree: eqx.AbstractVar[int]
-    kinks: eqx.AbstractVar[tuple[float, ...]]
-
-    def dual(self, a, c, b):
-        return hermite_dual(self, self.kinks, self.degree, a, c, b)
-
-    def slope(self, a, c, b):
-        return hermite_slope(self, self.kinks, self.degree, a, c, b)
-
-    def error(self, variance: float) -> tuple[float, float]:
-        """Bounds on the series errors of dual and slope, relative to their diagonals, for inputs
-        of this variance (of two variances: twice the geometric mean of the two bounds). There is
-        none where y is x or -x. Kinks that are not named are not in the bounds.
-
-        >>> Tanh().error(1.0)[0] < 1e-12
-        True
-        """
-        return tail(self, self.kinks, self.degree, variance)
-
-
-def _angle(a, c, b):
-    """(sqrt(ab - c^2), angle between u and v), without 0/0 and with finite derivatives.
-
-    A cosine known to its last digits says nothing of angles below 4e-8 (in float64), so smaller
-    ones are 0: an input and its duplicate, whose moments may differ by rounding, coincide.
-    """
-    # Not a * b - c * c: a compiler may fuse that into one rounding, which leaves an angle of 1e-8
-    # between an input and itself.
-    size = jnp.sqrt(a * b)
-    apart = jnp.minimum(size - c, size + c) > 8 * jnp.finfo(jnp.result_type(size)).eps * size
-    square = jnp.where(apart, (size - c) * (size + c), 1.0)
-    sine = jnp.where(apart, jnp.sqrt(square), 0.0)
-    return sine, jnp.arctan2(sine, jnp.where((sine == 0) & (c == 0), 1.0, c))
-
-
-@jax.custom_jvp
-def _rectified(a, c, b):
-    sine, angle = _angle(a, c, b)
-    return (sine + c * (jnp.pi - angle)) / (2 * jnp.pi)
-
-
-@_rectified.defjvp
-def _rectified_jvp(primals, tangents):
-    # Plain autodiff divides by sin(angle), 0 where x meets itself. Price's theorem in all three
-    # arguments: d/dc E[f f] = E[f' f'], d/da E[f f] = E[f'' f] / 2 with f'' a delta at 0.
-    a, c, b = primals
-    sine, angle = _angle(a, c, b)
-    floor = jnp.finfo(jnp.result_type(a)).tiny
-    by_a, by_b = (sine / (4 * jnp.pi * jnp.maximum(s, floor)) for s in (a, b))
-    da, dc, db = tangents
-    value = (sine + c * (jnp.pi - angle)) / (2 * jnp.pi)
-    return value, by_a * da + by_b * db + (jnp.pi - angle) / (2 * jnp.pi) * dc
+from widthwise.network.arccos import angle as _angle
+from widthwise.network.arccos import rectified as _rectified
+from widthwise.network.pointwise import AbstractNonlinearity, AbstractQuadrature, AbstractSmooth
 
 
 class LeakyRelu(AbstractNonlinearity):
