@@ -30,7 +30,7 @@ def made(kind: type, **settings):
 def moved(kind: type):
     """The class with every number of its fields at another value, so that none is ignored."""
     numbers = [field for field in dataclasses.fields(kind) if isinstance(field.default, float)]
-    return made(kind, **{field.name: 0.1 + 1.2 * field.default for field in numbers})
+    return made(kind, **{field.name: 0.1 + 1.2 * float(field.default) for field in numbers})
 
 
 NONLINEARITIES = [made(kind) for kind in concrete(nonlinear, AbstractNonlinearity)]

@@ -44,10 +44,15 @@ def __getattr__(name: str):
         return _module(name)
     if name in _HOME_OF:
         return getattr(_module(_HOME_OF[name]), name)
-    if name[:1].isupper() and name in (found := _nonlinearities()):
-        return found[name]
+    hint = "dir(widthwise) lists its names."
+    if name[:1].isupper():
+        found = _nonlinearities()
+        if name in found:
+            return found[name]
+        near = [known for known in (*found, *_HOME_OF) if known.lower() == name.lower()]
+        hint = f"did you mean {near[0]}?" if near else hint
     raise AttributeError(
-        f"widthwise has no {name!r}; dir(widthwise) lists its names.",
+        f"widthwise has no {name!r}; {hint}",
         name=name,
         obj=sys.modules[__name__],
     )

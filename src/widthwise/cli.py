@@ -149,7 +149,7 @@ def fit(
     network: str | None = None,
     width: str = "inf",
     scaling: str = "NTK",
-    learner: str = "Posterior",
+    learner: str | None = None,
     seed: Whole = 0,
     out: Path = Path("model.widthwise"),
     json_: Json = False,
@@ -170,7 +170,8 @@ def fit(
         network: as for compare.
         width: a whole number, or inf.
         scaling: for example NTK or MuP.
-        learner: for example Posterior, GradientFlow, "GradientDescent(steps=400)", Adam.
+        learner: for example Posterior (the default at width inf), GradientFlow, Adam,
+            "GradientDescent(steps=400)" (the default at finite widths).
         seed: seeds the split, the initial weights and the batches.
         out: file to write.
         json_: print the scores as JSON and nothing else.
@@ -183,9 +184,10 @@ def fit(
     from widthwise.spec import read_named, read_network, read_width
 
     layers = Comparison().network if network is None else read_network(network)
-    member = Member(
-        layers, read_width(width), read_named(scaling, "scaling"), read_named(learner, "learner")
-    )
+    size = read_width(width)
+    usual = "Posterior" if size == float("inf") else "GradientDescent"
+    chosen = read_named(learner or usual, "learner")
+    member = Member(layers, size, read_named(scaling, "scaling"), chosen)
     asked = dict(data=data, target=target, task=task, train=train, test=test, seed=seed)
     rows = _load({name: value for name, value in asked.items() if value is not None})
     with file_for(out):

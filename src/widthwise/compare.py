@@ -14,8 +14,9 @@ from widthwise import settings as checks
 from widthwise.data import Data, names
 from widthwise.family import Family
 from widthwise.learner import AbstractLearner, GradientDescent, GradientFlow, Posterior
-from widthwise.measure.agreement import accuracy, name_of, r_squared
-from widthwise.network import AbstractLayer, Dense, Readout, Relu
+from widthwise.measure.agreement import accuracy, r_squared
+from widthwise.measure.base import name_of
+from widthwise.network import AbstractLayer, usual_network
 from widthwise.reporting import Result
 from widthwise.reporting.build import build, settings_of
 from widthwise.scaling import NTK, AbstractScaling, MuP
@@ -37,7 +38,7 @@ class Comparison:
         seed: of the split, the batches and the baseline.
     """
 
-    network: AbstractLayer = Dense() >> Relu() >> Dense() >> Relu() >> Readout()
+    network: AbstractLayer = usual_network()
     scalings: tuple[AbstractScaling, ...] = (NTK(), MuP())
     learner: AbstractLearner = GradientDescent(steps=100, batch_size=100)
     widths: tuple[float, ...] = (64, 256, 1024, math.inf)

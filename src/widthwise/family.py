@@ -31,6 +31,7 @@ from widthwise.run import Run
 from widthwise.scaling import AbstractScaling
 from widthwise.shelf import Shelf
 
+DATA = "widthwise.data.load(...), or from_arrays(X, y)"
 STEP_ROWS = 2000  # rows on which the largest eigenvalue is measured
 
 
@@ -61,6 +62,11 @@ class Member:
     learner: AbstractLearner
 
     def __post_init__(self):
+        _is("network", self.network, AbstractLayer, "Dense() >> Relu() >> Readout()")
+        _is("scaling", self.scaling, AbstractScaling, "NTK() or MuP()")
+        _is("learner", self.learner, AbstractLearner, "GradientDescent()")
+        if isinstance(self.width, bool | str):
+            raise TypeError(f"width is {self.width!r}: give a positive whole number, or inf.")
         if not (self.width == math.inf or (self.width >= 1 and self.width == int(self.width))):
             raise ValueError(f"width is {self.width}: give a positive whole number, or inf.")
         specify(self.network, 1, 1)  # refuses a network without a readout
@@ -77,6 +83,7 @@ class Member:
 
         Raises `EmptyCell` where the limit cannot be computed, `Diverged` where training blows up.
         """
+        _is("data", data, Data, DATA)
         problem = pose(data, _loss(self.learner))
         if self.width == math.inf:
             lookup(self.network, self.scaling, self.learner).check(problem)
@@ -101,6 +108,11 @@ class Runs:
     lr: float | None
     order: int = 0
     resumed: int = 0  # how many of the runs an earlier call had finished
+
+    def __repr__(self) -> str:
+        open_cells = f", {len(self.open_cells)} cells open" if self.open_cells else ""
+        widths = ", ".join(map(str, self.widths)) + (" and inf" if self.limit else "")
+        return f"Runs({len(self.runs)} runs on {self.data.name!r}, widths {widths}{open_cells})"
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -145,13 +157,15 @@ class Family:
     seeds: int = 4
 
     def __post_init__(self):
+        if isinstance(self.widths, int | float | str):
+            raise TypeError(f"widths is {self.widths!r}: give several, for example (64, inf).")
+        for width in self.widths:
+            Member(self.network, width, self.scaling, self.learner)
         object.__setattr__(self, "widths", tuple(sorted(set(self.widths))))
         if not self.widths:
             raise ValueError("widths is empty: give at least one, for example (64, inf).")
         if self.seeds < 1:
             raise ValueError(f"seeds is {self.seeds}: give at least 1.")
-        for width in self.widths:
-            Member(self.network, width, self.scaling, self.learner)
 
     def train(
         self,
@@ -169,6 +183,7 @@ class Family:
         what was finished stays in the folder, or without one in memory, and the same call
         goes on from there.
         """
+        _is("data", data, Data, DATA)
         problem = pose(data, _loss(self.learner))
         open_cells = self._open_cells(problem)
         closed = [w for w in self.widths if w not in [cell.width for cell in open_cells]]
@@ -241,6 +256,12 @@ class Family:
                 shelf.put(name, run)
             found.append(run)
         return found
+
+
+def _is(name: str, value: Any, kind: type, example: str) -> None:
+    """Refuses what is no value of a kind: a name, a class instead of an instance, another noun."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} is {value!r}: give a value such as {example}.")
 
 
 def with_step_size(

@@ -69,12 +69,19 @@ class Run:
     sources: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        what = self.limit or f"seed {self.seed}"
+        return f"Run({self.network!r}, width {self.width:g}, {self.scaling!r}, {what})"
+
     @property
     def loss(self) -> str:
         return getattr(self.learner, "loss", "mse")
 
     def predict(self, x, *, covariance: bool = False) -> Prediction:
-        """Predictions at new rows, (m, d), in the units of the data's targets.
+        """Predictions at new rows, (m, d), in the coding of the training targets.
+
+        Classes: one column each. Numbers that `data` has standardised stay so: multiply by
+        `data.target_scale` and add `data.target_mean` for the target's own units.
 
         Raises ValueError for rows of another shape than the training rows, or not finite.
         """

@@ -18,7 +18,7 @@ from widthwise.family import Member
 from widthwise.kernels import kernel_diagonal, kernel_matrix
 from widthwise.learner import AbstractLearner
 from widthwise.lookup import learner_named, scaling_named
-from widthwise.network import AbstractLayer, Dense, Readout, Relu
+from widthwise.network import AbstractLayer, usual_network
 from widthwise.run import Prediction, Run
 from widthwise.scaling import AbstractScaling
 
@@ -269,9 +269,7 @@ def _member(estimator: WideClassifier | WideRegressor) -> Member:
 
 def _network(network: Any) -> AbstractLayer:
     if network is None:
-        # Without biases at the start the posterior of few features knows directions only.
-        hidden = Dense(bias_variance=0.1)
-        return hidden >> Relu() >> hidden >> Relu() >> Readout()
+        return usual_network()
     if not isinstance(network, AbstractLayer):
         raise TypeError(
             f"network is {network!r}, which is no layer: give layers such as "

@@ -136,7 +136,7 @@ def test_verdict_names_the_limit_and_the_width():
         "Under MuP scaling with GradientDescent, the limit is still an open cell"
     )
     assert "kernel changes by" in rich
-    assert best.startswith("Best member:") and best.endswith("machine): 75.0%.")
+    assert best.startswith("Highest test score:") and best.endswith("machine): 75.0%.")
 
 
 def test_verdict_where_no_width_is_enough():

@@ -61,6 +61,8 @@ def kernel_matrix(
         raise ValueError(f"x1 has {x1.shape[1]} columns and x2 has {x2.shape[1]}: they must agree.")
     rows, columns = len(x1), len(x1 if x2 is None else x2)
     check_memory(rows, columns)
+    if not width >= 1:
+        raise ValueError(f"width is {width}: give a positive number, or inf.")
     scaling = NTK() if scaling is None else scaling
     nngp, ntk = np.empty((rows, columns)), np.empty((rows, columns))
     with float64():
@@ -73,6 +75,11 @@ def kernel_matrix(
                 nngp[a, b], ntk[a, b] = _tile(network, own, x1[a], other)
                 if x2 is None and i != j:
                     nngp[b, a], ntk[b, a] = nngp[a, b].T, ntk[a, b].T
+    if not (np.isfinite(nngp).all() and np.isfinite(ntk).all()):
+        raise ValueError(
+            f"The kernel of {network!r} is not finite on these rows: rescale them, or look for a "
+            "function in it that is not finite on all numbers."
+        )
     return KernelMatrices(nngp, ntk)
 
 
@@ -158,6 +165,8 @@ def _each_layer(network, own, moments):
 
 def _checked(x, name: str) -> np.ndarray:
     x = np.asarray(x)
+    if x.dtype.kind not in "biuf":
+        raise TypeError(f"{name} holds {x.dtype} entries: give real numbers.")
     if x.ndim != 2:
         raise ValueError(f"{name} has shape {x.shape}: give rows of features, (n, d).")
     if 0 in x.shape:

@@ -5,11 +5,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from widthwise.measure.base import AbstractInstrument, Finding, Panel, Series, Table
+from widthwise.measure.base import AbstractInstrument, Finding, Panel, Series, Table, name_of
 from widthwise.problem import probabilities
 
 BINS = 10
-MEAN = "∞, mean over starts"  # the member at infinity in the mean over initial functions
+SAME = "∞, same starts"  # from the initial functions of the widest finite members
+MEAN = "∞, mean over all starts"  # the member at infinity in the mean over initial functions
 
 
 class Agreement(AbstractInstrument):
@@ -29,9 +30,9 @@ class Agreement(AbstractInstrument):
         families = runs if isinstance(runs, list | tuple) else (runs,)
         classes = families[0].data.task == "classification"
         score = "test accuracy" if classes else "test R²"
-        spread = "calibration error" if classes else "rms error"
+        spread = "calibration error" if classes else "rms error (standardised)"
         rows = [row for family in families for row in _rows(family)]
-        columns = ("member", "width", score, "±", "test loss", spread, "seconds")
+        columns = ("member", "width", score, "± over seeds", "test loss", spread, "seconds")
         table = Table(columns, tuple(rows))
         known = [row for row in rows if row[2] is not None and math.isfinite(row[2])]
         sentence = "No member was trained."
@@ -39,18 +40,12 @@ class Agreement(AbstractInstrument):
         if known:
             best = max(known, key=lambda row: row[2])
             shown = f"{best[2]:.1%}" if classes else f"{best[2]:.3f}"
-            sentence = f"Best member: {best[0]} at width {best[1]}, {score} {shown}."
+            sentence = f"Highest test score: {best[0]} at width {best[1]}, {score} {shown}."
             numbers["best"] = list(best[:3])
         return Finding(
             "Agreement", "All members side by side", sentence, numbers, table,
             (_panel(families, rows, score),), (self.source,),
         )  # fmt: skip
-
-
-def name_of(family) -> str:
-    """How a family is called in tables: its scaling and learner."""
-    learner = family.learner
-    return f"{type(family.scaling).__name__}, {type(learner).__name__}"
 
 
 def _rows(runs) -> list[tuple]:
@@ -59,7 +54,7 @@ def _rows(runs) -> list[tuple]:
     groups: list[tuple[Any, Any]] = [(int(width), runs.at(width)) for width in runs.widths]
     starts = [runs.from_start_of(run) for run in (groups[-1][1] if groups else ())]
     if runs.limit and all(starts) and starts:
-        groups += [("∞", starts), (MEAN, (runs.limit,))]
+        groups += [(SAME, starts), (MEAN, (runs.limit,))]
     elif runs.limit:
         groups.append(("∞", (runs.limit,)))
     name = name_of(runs.family)

@@ -6,6 +6,8 @@ from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 
+LONG = 30  # letters of a scaling or learner that are still a name
+
 
 @dataclasses.dataclass(frozen=True)
 class Series:
@@ -71,4 +73,15 @@ class AbstractInstrument(eqx.Module):
 def titled(what: str, runs: Any) -> str:
     """A finding's title, which names the family: its scaling and learner."""
     family = runs.family
-    return f"{what} under {type(family.scaling).__name__} with {type(family.learner).__name__}"
+    return f"{what} under {label(family.scaling)} with {label(family.learner)}"
+
+
+def name_of(family: Any) -> str:
+    """How a family is called in tables: its scaling and learner."""
+    return f"{label(family.scaling)}, {label(family.learner)}"
+
+
+def label(setting: Any) -> str:
+    """A scaling or learner as a name: with its settings where they are few, else its class."""
+    text = repr(setting).removesuffix("()")
+    return text if len(text) <= LONG else type(setting).__name__

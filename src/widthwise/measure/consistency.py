@@ -16,6 +16,7 @@ from widthwise.measure.gaps import (
 from widthwise.measure.power import PowerLaw, fit_power, fit_statistic
 
 OPEN = "The limit of this family is an open cell"
+NOT_ASKED = "Infinite width was not trained"
 COLUMNS = (
     "width", "gap of predictions", "standard error", "gap of the test loss",
     "gap of the ensemble's mean", "gap of the ensemble's std", "gap of the NNGP kernel at start",
@@ -165,8 +166,9 @@ def _against_widest(runs, instrument: Consistency) -> Finding:
     gaps = np.array([[relative(final(run), reference) for run in runs.at(w)] for w in narrower])
     rows = tuple((w, float(g.mean()), _error(g)) for w, g in zip(narrower, gaps, strict=True))
     near = f"; width {narrower[-1]} is within {gaps[-1].mean():.1%} of it" if narrower else ""
+    why = OPEN if any(cell.width == math.inf for cell in runs.open_cells) else NOT_ASKED
     sentence = (
-        f"{OPEN}, so members are held against width {widest}{near}. The exponent of the gap to "
+        f"{why}, so members are held against width {widest}{near}. The exponent of the gap to "
         "infinity is not resolved."
     )
     panels = ()

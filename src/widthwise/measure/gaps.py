@@ -42,8 +42,14 @@ def final(run) -> Float[np.ndarray, "m k"]:
 
 def gaps_of(runs) -> Gaps:
     """Of every finite run from the limit of its own start."""
-    last = list(runs.limit.trajectory.kernels)[-1]
-    kernel = runs.limit.trajectory.kernels[last][0]
+    names = list(runs.limit.trajectory.kernels)
+
+    def kernel_gap(run) -> float:
+        if not names:
+            return float("nan")  # no hidden layer
+        own, limit = (r.trajectory.kernels[names[-1]][0] for r in (run, runs.limit))
+        return relative(own, limit)
+
     pairs = [[(run, runs.from_start_of(run)) for run in runs.at(w)] for w in runs.widths]
 
     def table(measure) -> np.ndarray:
@@ -52,7 +58,7 @@ def gaps_of(runs) -> Gaps:
     return Gaps(
         table(lambda run, limit: relative(final(run), final(limit))),
         table(lambda run, limit: run.trajectory.test_loss[-1] - limit.trajectory.test_loss[-1]),
-        table(lambda run, limit: relative(run.trajectory.kernels[last][0], kernel)),
+        table(lambda run, limit: kernel_gap(run)),
     )
 
 
@@ -87,13 +93,15 @@ def _std(stack):
 def mean_in_standard_errors(runs, width: int) -> float | None:
     """rms over test points of (mean over seeds - the limit's mean) / (limit's std / sqrt(seeds)).
 
-    Near 1 where an ensemble is a sample of the limit's Gaussian; None where the limit has no
-    covariance.
+    Near 1 where an ensemble is a sample of the limit's Gaussian; None where there is one seed or
+    where the limit has no covariance, or one that vanishes.
     """
-    found = runs.limit.predict(runs.data.x_test, covariance=True)
-    if found.std is None or len(runs.data.x_test) == 0:
-        return None
     own = np.stack([final(run) for run in runs.at(width)])
-    error = np.maximum(found.std, 1e-12)[:, None] / np.sqrt(len(own))
+    if len(own) < 2 or len(runs.data.x_test) == 0:
+        return None
+    found = runs.limit.predict(runs.data.x_test, covariance=True)
+    if found.std is None or found.std.min() <= 1e-6 * np.abs(own).max():
+        return None
+    error = found.std[:, None] / np.sqrt(len(own))
     centred = own.mean(axis=0) - (found.value - runs.limit.offset)
     return float(np.sqrt(np.mean((centred / error) ** 2)))

@@ -7,6 +7,7 @@ import numpy as np
 from widthwise.measure.base import AbstractInstrument, Finding, Panel, Series, Table, titled
 from widthwise.measure.power import fit_power
 
+STILL = 1e-4  # relative change of a kernel below which features are said to stay: float32's noise
 LAZY = 0.25  # half the exponent of the NTK scaling: what moves less than n^-LAZY is called lazy
 
 
@@ -27,6 +28,9 @@ class FeatureMovement(AbstractInstrument):
         if not runs.runs:
             return Finding("FeatureMovement", title, "No member was trained.", {}, Table((), ()))
         names = list(runs.runs[0].trajectory.kernels)
+        if not names:
+            sentence = "This network has no hidden layer whose features are logged."
+            return Finding("FeatureMovement", title, sentence, {}, Table((), ()))
         members = [*runs.widths, *((float("inf"),) if runs.limit else ())]
         rows, final = [], {}
         for name in names:
@@ -95,6 +99,8 @@ def _verdict(runs, last: str, final) -> tuple[str, dict]:
     law = fit_power(np.array(widths, dtype=float), np.maximum(moves, 1e-12))
     numbers = {"exponent": law.to_json(), "change_at_widest": float(moves[-1].mean())}
     told = f"The last hidden layer's kernel changes by {moves[-1].mean():.0%} at width {widths[-1]}"
+    if moves.max() < STILL:
+        return f"{told}: its features do not move at any width.", numbers
     low, high = law.exponent - law.uncertainty, law.exponent + law.uncertainty
     if high < -LAZY / 2:
         return f"{told}, and less the wider (n^{law.exponent:.2f}): lazy.", numbers

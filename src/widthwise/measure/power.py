@@ -112,4 +112,6 @@ def _law(widths, gaps, by_seed: float, seeds: int) -> PowerLaw:
         reason = f"the exponent is uncertain by {uncertainty:.2f}"
     elif exponent > -0.05:
         reason = "the gap does not shrink with the width"
+    elif exponent + uncertainty > 0:
+        reason = f"{exponent:.2f} ± {uncertainty:.2f} may as well be 0"
     return PowerLaw(exponent, float(uncertainty), level, misfit, reason)

@@ -13,3 +13,4 @@ from widthwise.network.moments import Tangent as Tangent
 from widthwise.network.nonlinear import *  # noqa: F403  the module is the registry
 from widthwise.network.signal import Size as Size
 from widthwise.network.signal import Vector as Vector
+from widthwise.network.usual import usual_network as usual_network

@@ -11,9 +11,10 @@ import widthwise
 from widthwise import measure
 from widthwise.lookup import offered
 from widthwise.measure import AbstractInstrument, Agreement, Finding
+from widthwise.measure.base import label, name_of
 from widthwise.reporting.cite import cite
 from widthwise.reporting.result import Result
-from widthwise.reporting.verdict import headline, kind_of, name_of
+from widthwise.reporting.verdict import headline
 
 VERSIONED = ("jax", "equinox", "optax", "diffrax", "numpy", "scipy", "scikit-learn")
 STEP_DEFAULT = "the largest stable one times the learner's safety"
@@ -192,7 +193,7 @@ def _sources(families: Sequence[Any], findings: list[Finding]) -> list[dict[str,
 
 def _notes(families: Sequence[Any]) -> list[str]:
     told = [
-        f"{kind_of(run.scaling)}, {run.limit or kind_of(run.learner)}: {note}"
+        f"{label(run.scaling)}, {run.limit or label(run.learner)}: {note}"
         for runs in families
         for run in runs.runs
         if run.start is None

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from widthwise.measure.base import label
+
 
 def headline(
     measured: Sequence[tuple[Any, Mapping[str, Any]]], families: Sequence[Any]
@@ -26,7 +28,9 @@ def headline(
             lines.append(f"{under}: {consistency or 'finite widths were trained.'}")
         elif runs.limit is None:
             moved = findings.get("FeatureMovement")
-            told = f"{under} the limit is still an open cell. {moved or consistency}"
+            unknown = any(cell.width == math.inf for cell in runs.open_cells)
+            why = "the limit is still an open cell." if unknown else "infinity was not trained."
+            told = f"{under} {why} {moved or consistency}"
             lines.append(told + _among_themselves(consistency.numbers))
         else:
             lines.append(f"{under} {_held_against(runs, consistency.numbers)}")
@@ -42,7 +46,7 @@ def _among_themselves(numbers: Mapping[str, Any]) -> str:
 
 
 def _under(family: Any) -> str:
-    return f"Under {kind_of(family.scaling)} scaling with {kind_of(family.learner)},"
+    return f"Under {label(family.scaling)} scaling with {label(family.learner)},"
 
 
 def _held_against(runs: Any, numbers: Mapping[str, Any]) -> str:
@@ -70,12 +74,3 @@ def _held_against(runs: Any, numbers: Mapping[str, Any]) -> str:
     if wanted is None or not math.isfinite(wanted) or wanted > 1e9:
         return told
     return f"{told} Extrapolated, width {rounded(wanted)} would be."
-
-
-def name_of(family: Any) -> str:
-    """How a family is called in tables: its scaling and learner."""
-    return f"{kind_of(family.scaling)}, {kind_of(family.learner)}"
-
-
-def kind_of(value: Any) -> str:
-    return type(value).__name__
