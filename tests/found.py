@@ -29,8 +29,9 @@ def made(kind: type, **settings):
 
 def moved(kind: type):
     """The class with every number of its fields at another value, so that none is ignored."""
-    numbers = [field for field in dataclasses.fields(kind) if isinstance(field.default, float)]
-    return made(kind, **{field.name: 0.1 + 1.2 * float(field.default) for field in numbers})
+    usual = {field.name: field.default for field in dataclasses.fields(kind)}
+    numbers = {name: x for name, x in usual.items() if isinstance(x, float)}
+    return made(kind, **{name: 0.1 + 1.2 * x for name, x in numbers.items()})
 
 
 NONLINEARITIES = [made(kind) for kind in concrete(nonlinear, AbstractNonlinearity)]

@@ -99,9 +99,9 @@ def test_instruments_speak_of_lazy_and_rich():
     assert "open" in Consistency()(rich).sentence
     table = Agreement()((lazy, rich)).table
     labels = [(row[0], row[1]) for row in table.rows]
-    assert ("MuP, GradientDescent", "∞") in labels
-    assert ("NTK, GradientDescent", "∞, mean over starts") in labels
-    assert table.rows[labels.index(("MuP, GradientDescent", "∞"))][2] is None
+    assert ("MuP, GradientDescent(steps=30)", "∞") in labels
+    assert ("NTK, GradientDescent(steps=30)", "∞, mean over all starts") in labels
+    assert table.rows[labels.index(("MuP, GradientDescent(steps=30)", "∞"))][2] is None
 
 
 def test_interrupted_family_resumes(tmp_path, monkeypatch):
@@ -214,6 +214,24 @@ def test_what_cannot_be_trained_is_refused_by_name():
     with pytest.raises(ValueError, match="lr"):
         learner = ww.GradientDescent(lr=1e6)
         Member(NET, math.inf, ww.NTK(), learner).train(data)
+
+
+def test_to_the_end_of_a_flow_with_rows_that_stand_twice():
+    """A singular kernel: the end is that of long finite times, and equal rows meet their mean."""
+    x = np.random.default_rng(0).normal(size=(9, 3))
+    x = np.concatenate([x, x[:1]])
+    y = np.sin(x[:, 0]) + np.eye(10)[0]
+    data = Data.of(x, y[:, None], x, y[:, None], task="regression")
+    end, late = (
+        Member(NET, math.inf, ww.NTK(), ww.GradientFlow(time)).train(data)
+        for time in (math.inf, 1e9)
+    )
+    one, two = (run.predict(x, covariance=True) for run in (end, late))
+    assert one.std is not None and two.std is not None
+    np.testing.assert_allclose(one.value, two.value, atol=1e-6)
+    np.testing.assert_allclose(one.value[[0, 9], 0], y[[0, 9]].mean(), atol=1e-6)
+    np.testing.assert_allclose(one.std, two.std, atol=1e-5)
+    assert "singular" in end.notes[0]
 
 
 def test_layers_that_are_not_trained_stay():

@@ -270,8 +270,9 @@ def with_step_size(
     """The learner with its default step size filled in: `safety` times the largest stable one.
 
     Where features stay, gradient descent is stable up to a step that the tangent kernel gives,
-    measured on at most 2,000 rows. Where they move, and under Adam, a formula knows the first step
-    only, and training is tried from there downwards. One step size serves all widths.
+    measured on at most 2,000 rows. Where they move, with momentum, and under Adam, a formula knows
+    the first steps only, and training is tried from there downwards. One step size serves all
+    widths.
     """
     if not isinstance(learner, GradientDescent | Adam) or learner.lr is not None:
         return learner
@@ -284,7 +285,7 @@ def with_step_size(
         x = problem.x_train[:STEP_ROWS]
         kernel = kernel_matrix(network, x, scaling=scaling, width=width).ntk
         largest = largest_stable_step(kernel, learner)
-        if not lazy:
+        if not lazy or learner.momentum:
             largest = largest_step_by_trial(network, scaling, problem, learner, largest)
     return dataclasses.replace(learner, lr=learner.safety * largest)
 

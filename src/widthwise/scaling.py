@@ -52,6 +52,8 @@ class Power(NamedTuple):
 
     def at(self, width: float) -> Number:
         """The value at this width; at `inf` the limit: 0, the coefficient, or inf."""
+        if isinstance(self.coefficient, int | float) and self.coefficient == 0:
+            return 0.0
         if math.isfinite(width):
             return self.coefficient * width**self.exponent
         if abs(self.exponent) < 1e-9:
@@ -324,6 +326,8 @@ class Standard(AbstractScaling):
     multiplies: ClassVar[bool] = False
 
     def exponents(self, role: Role, entrywise: bool = False) -> Exponents:
+        if role is Role.FIXED:
+            return Exponents(0, 0, 0)
         b = 0.5 if role in (Role.HIDDEN, Role.OUTPUT) else 0.0
         return Exponents(0, b, 1.5 if entrywise else 1.0, 0)
 

@@ -1,12 +1,26 @@
 """The closed forms of Relu and Erf, to 1e-12, against quadrature split at the kink."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from gaussian import derivative, expectation, kinks_of
 
-from widthwise.network import Erf, Relu
+from widthwise.kernels import kernel_matrix
+from widthwise.network import Abs, Dense, Erf, LeakyRelu, Readout, Relu
 
 TOLERANCE = 1e-12  # of sqrt(E[f(u)^2] E[f(v)^2])
+
+
+def test_a_row_of_zeros_is_at_a_right_angle_to_all(double):
+    """Half of either side of the step at 0, as quadrature says too; no eigenvalue below zero."""
+    x = np.array([[0.0, 0.0], [1e-3, 0.0], [-1e-3, 0.0], [0.0, 1e-3]])
+    kinds: Any = ((Relu(), 0.25), (LeakyRelu(0.2), 0.36), (Abs(), 0.0))
+    for f, slope in kinds:
+        assert float(f.slope(0.0, 0.0, 1.0)) == pytest.approx(slope, abs=1e-12)
+        assert float(f.slope(0.0, 0.0, 0.0)) == pytest.approx(slope, abs=1e-12)
+        kernel = kernel_matrix(Dense(bias_multiplier=1.0) >> f >> Readout(), x).ntk
+        assert np.linalg.eigvalsh(kernel)[0] > -1e-12
 
 
 @pytest.mark.parametrize("f", [Relu(), Erf(), Erf(a=0.7, b=1.3, c=0.2)], ids=repr)

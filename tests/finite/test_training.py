@@ -64,9 +64,9 @@ def test_momentum_and_decay_as_written_out():
         v = jax.tree.map(jnp.zeros_like, w)
         for _ in range(3):
             g = jax.grad(loss)(w)
-            g = jax.tree.map(lambda g, w, w0: g + 0.2 * w + 0.5 / 12 * (w - w0), g, w, w0)
+            g = jax.tree.map(lambda g, w, w0: g + 0.5 / 12 * (w - w0), g, w, w0)
             v = jax.tree.map(lambda v, g: 0.9 * v + g, v, g)
-            w = jax.tree.map(lambda w, v: w - 0.1 * v, w, v)
+            w = jax.tree.map(lambda w, v: w - 0.1 * (v + 0.2 * w), w, v)
         expected = net.apply(w, jnp.asarray(data.x_test))
     found = outputs_after(NTK(), learner, steps=3, lr=0.1, width=8)
     np.testing.assert_allclose(found, expected, rtol=1e-10)

@@ -1,6 +1,5 @@
 """Kernels of a finite network as drawn or trained, block by block."""
 
-import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -75,7 +74,7 @@ def _jacobian_of(function: Function, rates: PyTree | None):
     def jacobian(parameters, x):
         found = jax.vmap(one, (None, 0))(parameters, x)
         if rates is not None:
-            roots = jax.tree.map(math.sqrt, rates)
+            roots = jax.tree.map(jnp.sqrt, rates)
             found = jax.tree.map(lambda j, root: j * jnp.asarray(root, j.dtype), found, roots)
         return [j.reshape(*j.shape[:2], -1) for j in jax.tree.leaves(found)]
 

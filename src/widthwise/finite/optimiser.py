@@ -26,9 +26,14 @@ def optimiser(
         )
 
     if isinstance(learner, GradientDescent):
-        pulls = (_decay(learner.weight_decay, rates), _anchor(learner.ridge / rows, rates))
         momentum = optax.trace(learner.momentum) if learner.momentum else optax.identity()
-        return optax.chain(*pulls, momentum, scale_by_rate())
+        # decay after momentum, which would amplify it
+        return optax.chain(
+            _anchor(learner.ridge / rows, rates),
+            momentum,
+            _decay(learner.weight_decay, rates),
+            scale_by_rate(),
+        )
     assert isinstance(learner, Adam)
     grow = net.map(lambda one: one.gradient_scale)
     return optax.chain(

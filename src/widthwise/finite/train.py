@@ -18,6 +18,7 @@ from widthwise.problem import Diverged, Problem, batches, logged_steps, loss_val
 from widthwise.run import AbstractState, Prediction, Trajectory
 from widthwise.solve import float64
 
+GROWTH = 1e4  # of the training loss, past which a run is called diverged
 ROWS = 4096  # rows a forward pass holds at once
 
 
@@ -166,7 +167,8 @@ class _Log:
     def write(self, step: int, parameters) -> None:
         out_train = outputs(self.net, parameters, self.problem.x_train)
         train_loss = loss_value(out_train, self.problem.y_train, self.loss)
-        if not np.isfinite(train_loss):
+        first = self.rows[0][1] if self.rows else train_loss
+        if not train_loss <= GROWTH * max(first, 1.0):
             raise Diverged(
                 f"Training at width {self.net.width} left the finite numbers by step {step}: "
                 "lower lr, or leave it out for the largest stable step times a safety factor."

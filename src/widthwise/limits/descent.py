@@ -18,7 +18,6 @@ from widthwise.learner import GradientDescent, GradientFlow, LossName
 from widthwise.problem import Diverged, batches, curvature, logged_steps
 from widthwise.solve import (
     Spectrum,
-    cholesky,
     flow_fraction,
     integrate,
     largest_eigenvalue,
@@ -26,19 +25,28 @@ from widthwise.solve import (
 )
 
 Rows = Float[np.ndarray, "n k"]
-GROWTH = 1e6  # of the coefficients' slope, past which a run is called diverged
+GROWTH = 100.0  # of the residuals, past which a run is called diverged: 1e4 in squared error
 
 
 def largest_stable_step(kernel: Float[np.ndarray, "n n"], learner: GradientDescent) -> float:
-    """The step size past which full-batch descent diverges.
+    """The step size past which descent diverges.
 
     >>> largest_stable_step(np.eye(4), GradientDescent())
     8.0
+
+    2 (1 + momentum) over the largest curvature, that of the kernel divided by its rows. In
+    mini-batches the gradient's noise adds about the largest diagonal entry over the batch size,
+    which momentum amplifies.
     """
-    sharpness = curvature(learner.loss) * largest_eigenvalue(kernel) + learner.ridge
+    rows, momentum = len(kernel), learner.momentum
+    bend = curvature(learner.loss)
+    sharpness = (bend * largest_eigenvalue(kernel) + learner.ridge) / rows
     if sharpness <= 0:
         raise ValueError("The tangent kernel is zero: no step size trains this network.")
-    return 2 * (1 + learner.momentum) * len(kernel) / sharpness
+    if learner.batch_size is not None and learner.batch_size < rows:
+        noise = bend * float(np.diagonal(kernel).max()) / learner.batch_size
+        sharpness += (1 + momentum) / (1 - momentum) * noise
+    return 2 * (1 + momentum) / sharpness
 
 
 class AbstractDescent(abc.ABC):
@@ -69,9 +77,6 @@ class Spectral(AbstractDescent):
         self._rows, self._kernel, self._learner = len(kernel), kernel, learner
         self._spectrum = Spectrum.of(kernel)
         self._logs = logs
-        ends = isinstance(learner, GradientFlow) and math.isinf(learner.time)
-        # To the end of a flow is a linear system: exact where the spectrum's tail is not.
-        self._factor = cholesky(kernel + learner.ridge * np.eye(self._rows)) if ends else None
 
     @property
     def times(self) -> tuple[float, ...]:
@@ -86,6 +91,8 @@ class Spectral(AbstractDescent):
     def _filter(self, time: float) -> Float[np.ndarray, " n"]:
         """1 - h over the eigenvalue, the share of the solution that is reached."""
         learner, values = self._learner, self._spectrum.values
+        if math.isinf(time):
+            return self._to_the_end()
         level = np.maximum(values + learner.ridge, 1e-15 * max(values[-1], 1e-300))
         rate = level / self._rows
         if isinstance(learner, GradientDescent):
@@ -93,10 +100,18 @@ class Spectral(AbstractDescent):
             return steps_fraction(learner.lr * rate, int(time), learner.momentum) / level
         return flow_fraction(rate, time, learner.friction) / level
 
+    def _to_the_end(self) -> Float[np.ndarray, " n"]:
+        """The pseudo-inverse: a flow never moves where the kernel has no extent."""
+        level = self._spectrum.values + self._learner.ridge
+        moved = level > self._floor
+        return np.where(moved, 1.0 / np.where(moved, level, 1.0), 0.0)
+
+    @property
+    def _floor(self) -> float:
+        """Below it an eigenvalue is rounding."""
+        return self._rows * float(np.finfo(float).eps) * float(self._spectrum.values[-1])
+
     def _apply(self, time: float, right: Rows) -> Rows:
-        if math.isinf(time):
-            assert self._factor is not None
-            return self._factor.solve(right)
         return self._spectrum.apply(self._filter(time), right)
 
     def coefficients(self, start, targets):
@@ -106,9 +121,10 @@ class Spectral(AbstractDescent):
         return self._apply(self.times[-1], np.eye(self._rows))
 
     def notes(self):
-        if self._factor is None or self._factor.jitter == 0:
+        count = int(np.sum(self._spectrum.values + self._learner.ridge <= self._floor))
+        if count == 0 or not math.isinf(self.times[-1]):
             return ()
-        return (f"The tangent kernel needed a jitter of {self._factor.jitter:g} of its diagonal.",)
+        return (f"The tangent kernel is singular in {count} directions, which the flow leaves.",)
 
 
 class _Moving(NamedTuple):

@@ -87,6 +87,7 @@ def best_noise(
         return 0.5 * (fit + rows * columns * math.log(2 * math.pi))
 
     low, high = (math.log(bound * scale) for bound in NOISES)
+    high = max(high, math.log(10 * float(np.mean(y**2)) + math.exp(low)))  # all of y may be noise
     # The evidence may have two peaks, noise or signal: look everywhere, then refine.
     grid = np.linspace(low, high, 47)
     best = int(np.argmin([negative(point) for point in grid]))

@@ -12,6 +12,7 @@ from widthwise.learner import AbstractLearner, Posterior
 from widthwise.limits.base import AbstractLimit, AbstractPrepared, EmptyCell, Start, Trained
 from widthwise.limits.evidence import best_noise, best_variances
 from widthwise.limits.tangent import feature_kernels
+from widthwise.network.build import output_exponent, specify
 from widthwise.network.layer import AbstractLayer
 from widthwise.problem import Problem, loss_value
 from widthwise.run import AbstractState, Prediction, Trajectory
@@ -42,8 +43,8 @@ class NNGP(AbstractLimit):
 
     def check(self, problem: Problem) -> None:
         """Raises EmptyCell for a prior that vanishes, MemoryError for kernels that do not fit."""
-        diagonal = kernel_matrix(self.network, problem.x_train[:1], scaling=self.scaling)
-        if getattr(diagonal, self.learner.kernel)[0, 0] == 0:
+        specs = specify(self.network, problem.x_train.shape[1], None)
+        if self.learner.kernel == "nngp" and output_exponent(specs, self.scaling) < 0:
             raise EmptyCell(
                 f"Under {self.scaling!r} the output's variance vanishes as the width grows, so "
                 "NNGP has no prior to condition: use NTK() or Standard()."

@@ -26,9 +26,14 @@ def depth_of(network: AbstractLayer) -> int:
 
 
 def regime(network: AbstractLayer, scaling: AbstractScaling, learner: AbstractLearner) -> str:
-    """ "lazy" or "rich". Raises ValueError, naming what blows up, for an unstable scaling."""
+    """Which row: "lazy", "rich", or "trivial" where nothing moves in the limit.
+
+    Raises ValueError, naming what blows up, for an unstable scaling.
+    """
     found = scaling.classify(depth_of(network), entrywise=learner.entrywise)
-    if not found.stable or found.trivial:
+    if found.stable and found.trivial:
+        return "trivial"  # finite networks train; the limit stands still
+    if not found.stable:
         raise ValueError(f"{scaling!r} has no limit: it is {found}; try NTK() or MuP().")
     return "rich" if found.regime == "feature learning" else "lazy"
 

@@ -16,7 +16,9 @@ def angle(a, c, b):
     apart = jnp.minimum(size - c, size + c) > 8 * jnp.finfo(jnp.result_type(size)).eps * size
     square = jnp.where(apart, (size - c) * (size + c), 1.0)
     sine = jnp.where(apart, jnp.sqrt(square), 0.0)
-    return sine, jnp.arctan2(sine, jnp.where((sine == 0) & (c == 0), 1.0, c))
+    # An input of zeros is at a right angle to all: a step at 0 then counts half of either side.
+    theta = jnp.arctan2(sine, jnp.where((sine == 0) & (c == 0), 1.0, c))
+    return sine, jnp.where(size == 0, jnp.pi / 2, theta)
 
 
 @jax.custom_jvp

@@ -50,7 +50,7 @@ def tangents(
     """
 
     specs = specify(network, n_inputs, None)
-    vanishing = _output_exponent(specs, scaling) if math.isinf(width) else 0.0
+    vanishing = output_exponent(specs, scaling) if math.isinf(width) else 0.0
 
     def limit(weight: Weight) -> Tangent:
         variance, tangent = _powers(weight, scaling)
@@ -74,7 +74,7 @@ def _powers(weight: Weight, scaling: AbstractScaling) -> tuple[Power, Power]:
     return variance, slot.multiplier * slot.multiplier * inputs * slot.rate
 
 
-def _output_exponent(specs: PyTree[Weight], scaling: AbstractScaling) -> float:
+def output_exponent(specs: PyTree[Weight], scaling: AbstractScaling) -> float:
     """The power of the width by which the initial function's variance vanishes, 0 or below.
 
     Between muP and NTK it does, and what it takes from the readout the earlier weights' steps give
