@@ -326,8 +326,6 @@ class Standard(AbstractScaling):
     multiplies: ClassVar[bool] = False
 
     def exponents(self, role: Role, entrywise: bool = False) -> Exponents:
-        if role is Role.FIXED:
-            return Exponents(0, 0, 0)
         b = 0.5 if role in (Role.HIDDEN, Role.OUTPUT) else 0.0
         return Exponents(0, b, 1.5 if entrywise else 1.0, 0)
 
