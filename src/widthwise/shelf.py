@@ -1,6 +1,7 @@
 """Finished runs kept while a family trains, so that an interrupted one goes on from there."""
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,7 +35,7 @@ class Shelf:
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
 
-    @property
+    @functools.cached_property  # it runs every nonlinearity, and each run asks for it
     def _prefix(self) -> str:
         values = [f(PROBES).tobytes() for f in _functions(self.network)]
         known = repr((__version__, self.network, values, self.settings))

@@ -74,7 +74,7 @@ class Spectral(AbstractDescent):
     """Squared error, all rows in every step or a flow: closed form at any time."""
 
     def __init__(self, kernel, learner: GradientDescent | GradientFlow, logs: int):
-        self._rows, self._kernel, self._learner = len(kernel), kernel, learner
+        self._rows, self._learner = len(kernel), learner
         self._spectrum = Spectrum.of(kernel)
         self._logs = logs
 

@@ -1,11 +1,10 @@
 """The table (scaling, learner) -> limit. The module is the registry."""
 
-import inspect
-
 import jax
 
 from widthwise.learner import AbstractLearner
 from widthwise.limits.base import AbstractLimit, EmptyCell
+from widthwise.lookup import offered
 from widthwise.network.build import is_weight, specify
 from widthwise.network.layer import AbstractLayer
 from widthwise.scaling import AbstractScaling, Role
@@ -15,8 +14,7 @@ def all_limits() -> tuple[type[AbstractLimit], ...]:
     """Every limit that `widthwise.limits` offers."""
     from widthwise import limits
 
-    found = (x for x in vars(limits).values() if inspect.isclass(x))
-    return tuple(x for x in found if issubclass(x, AbstractLimit) and not inspect.isabstract(x))
+    return tuple(offered(limits, AbstractLimit).values())
 
 
 def depth_of(network: AbstractLayer) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from widthwise.measure.base import label
+from widthwise.measure.consistency import rounded
 
 
 def headline(
@@ -68,8 +69,6 @@ def _held_against(runs: Any, numbers: Mapping[str, Any]) -> str:
         f"{runs.widths[-1]} test predictions are {gaps[-1]:.0%} away from it (tolerance "
         f"{tolerance:.0%})."
     )
-    from widthwise.measure.consistency import rounded  # instruments load JAX, pages do not
-
     wanted = numbers.get("width_for_tolerance")
     if wanted is None or not math.isfinite(wanted) or wanted > 1e9:
         return told
