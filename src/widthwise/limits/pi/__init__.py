@@ -1,0 +1,1 @@
+"""The pi-limit of networks whose gradients are projected."""
