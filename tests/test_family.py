@@ -95,7 +95,7 @@ def test_instruments_speak_of_lazy_and_rich():
     assert "lazy" in FeatureMovement()(lazy).sentence
     assert "rich" in FeatureMovement()(rich).sentence
     assert lazy.limit is not None and rich.limit is None
-    assert "rich x gradient descent" in rich.open_cells[0].sentence
+    assert "projection=400" in rich.open_cells[0].sentence
     assert "open" in Consistency()(rich).sentence
     table = Agreement()((lazy, rich)).table
     labels = [(row[0], row[1]) for row in table.rows]
@@ -235,7 +235,7 @@ def test_to_the_end_of_a_flow_with_rows_that_stand_twice():
 
 
 def test_layers_that_are_not_trained_stay():
-    frozen = Dense(trained=False) >> Relu() >> Dense() >> Relu() >> Readout()
+    frozen = Dense(lr_multiplier=0) >> Relu() >> Dense() >> Relu() >> Readout()
     run: Any = Member(frozen, 32, ww.NTK(), ww.GradientDescent(steps=5)).train(regression())
     start = run.state.net.draw(initial_key(0))
     np.testing.assert_array_equal(run.state.parameters[0].weight, start[0].weight)

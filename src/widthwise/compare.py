@@ -14,9 +14,11 @@ from widthwise import settings as checks
 from widthwise.data import Data, names
 from widthwise.family import Family
 from widthwise.learner import AbstractLearner, GradientDescent, GradientFlow, Posterior
+from widthwise.limits.table import regime
 from widthwise.measure.agreement import accuracy, r_squared
 from widthwise.measure.base import name_of
 from widthwise.network import AbstractLayer, usual_network
+from widthwise.network.stack import NoStack, stack_of
 from widthwise.reporting import Result
 from widthwise.reporting.build import build, settings_of
 from widthwise.scaling import NTK, AbstractScaling, MuP
@@ -36,6 +38,8 @@ class Comparison:
         widths, seeds: of each family.
         tolerance: the relative gap that counts as agreement.
         seed: of the split, the batches and the baseline.
+        projection: each rich scaling is trained once more with its gradients projected onto so
+            many directions a layer, which has a limit at any depth; 0 leaves that family out.
     """
 
     network: AbstractLayer = usual_network()
@@ -45,8 +49,10 @@ class Comparison:
     seeds: int = 4
     tolerance: float = 0.1
     seed: int = 0
+    projection: int = 64
 
     def __post_init__(self):
+        checks.whole(self, "projection", low=0)
         checks.whole(self, "seeds")
         checks.whole(self, "seed", low=0)
         checks.number(self, "tolerance", above=0)
@@ -72,8 +78,9 @@ def compare(
     settings = Comparison() if settings is None else settings
     began = time.perf_counter()
     families = [
-        Family(settings.network, scaling, settings.learner, settings.widths, settings.seeds)
+        Family(settings.network, scaling, learner, settings.widths, settings.seeds)
         for scaling in settings.scalings
+        for learner in _learners(settings, scaling)
     ]
     ends = [Family(settings.network, NTK(), learner, (math.inf,)) for learner in ENDS]
     asked = {(x.scaling, x.learner) for x in families if math.inf in x.widths}
@@ -100,6 +107,24 @@ def compare(
         command=command(data, settings),
         say=say,
     )
+
+
+def _learners(settings: Comparison, scaling: AbstractScaling) -> list[AbstractLearner]:
+    """The learner, and where features move also with projected gradients."""
+    learner = settings.learner
+    if (
+        not settings.projection
+        or not isinstance(learner, GradientDescent)
+        or learner.projection is not None
+        or learner.ridge
+        or regime(settings.network, scaling, learner) != "rich"
+    ):
+        return [learner]
+    try:
+        stack_of(settings.network)
+    except NoStack:
+        return [learner]
+    return [learner, dataclasses.replace(learner, projection=settings.projection)]
 
 
 def fit_baseline(data: Data, seed: int) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from widthwise.finite.stepsize import (
 from widthwise.finite.train import initial_key, outputs
 from widthwise.kernels import kernel_matrix
 from widthwise.learner import AbstractLearner, Adam, GradientDescent, Posterior
-from widthwise.limits.base import AbstractPrepared, EmptyCell, Start
+from widthwise.limits.base import AbstractPrepared, EmptyCell, Start, Work
 from widthwise.limits.descent import largest_stable_step
 from widthwise.limits.table import lookup, regime
 from widthwise.network.build import specify
@@ -72,7 +72,15 @@ class Member:
         specify(self.network, 1, 1)  # refuses a network without a readout
         regime(self.network, self.scaling, self.learner)  # refuses a scaling without a limit
 
-    def train(self, data: Data, *, seed: int = 0, order: int = 0, logs: int = 16) -> Run:
+    def train(
+        self,
+        data: Data,
+        *,
+        seed: int = 0,
+        order: int = 0,
+        logs: int = 16,
+        checkpoint: str | Path | None = None,
+    ) -> Run:
         """Trains the member and returns its Run.
 
         Args:
@@ -80,6 +88,8 @@ class Member:
             seed: initial weights of a finite width; infinity is the mean over them.
             order: seeds the batches.
             logs: number of logged times.
+            checkpoint: file in which a limit that trains step by step keeps what it has done, and
+                from which the same call goes on.
 
         Raises `EmptyCell` where the limit cannot be computed, `Diverged` where training blows up.
         """
@@ -93,7 +103,8 @@ class Member:
             prepared = lookup(self.network, self.scaling, learner).prepare(
                 problem, order=order, logs=logs
             )
-            return _train_limit(self, learner, prepared, problem, None, None, began)
+            work = Work(None if checkpoint is None else Path(checkpoint))
+            return _train_limit(self, learner, prepared, problem, None, None, began, work)
         return _train_finite(self, learner, problem, seed, order, logs, None)
 
 
@@ -130,9 +141,11 @@ class Runs:
         return found[0] if found else None
 
     def from_start_of(self, run: Run) -> Run | None:
-        """The limit trained from the initial function of a finite run, if there is one."""
+        """The limit trained from the initial function of a finite run, if there is one; the limit
+        itself where it forgets that function."""
         wanted = (int(run.width), run.seed)
-        return next((r for r in self.runs if r.start == wanted), None)
+        forgets = self.limit if self.limit and not any(r.start for r in self.runs) else None
+        return next((r for r in self.runs if r.start == wanted), forgets)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,12 +204,15 @@ class Family:
         settings = (self.scaling, self.learner, data.fingerprint(), order, logs)
         shelf = Shelf(None if folder is None else Path(folder), self.network, settings)
         work = sum(_cost(w) for w in closed if w != math.inf) * self.seeds
-        with Progress(f"{type(self.scaling).__name__}", work, show=progress) as bar:
+        whole = max(work, 1.0) * (1 + (math.inf in closed))  # infinity counts as all the others
+        with Progress(f"{type(self.scaling).__name__}", whole, show=progress) as bar:
             runs: list[Run] = []
             for width in closed:
                 if width == math.inf:
                     bar.say("infinite width")
-                    runs += self._limits(problem, learner, runs, shelf, order, logs)
+                    runs += self._limits(
+                        problem, learner, runs, shelf, order, logs, bar, max(work, 1.0)
+                    )
                 else:
                     runs += self._finite(width, problem, learner, shelf, order, logs, bar)
         shelf.clear()
@@ -237,13 +253,13 @@ class Family:
             found.append(run)
         return found
 
-    def _limits(self, problem, learner, finite, shelf, order, logs) -> list[Run]:
+    def _limits(self, problem, learner, finite, shelf, order, logs, bar, unit) -> list[Run]:
         """The limit in the mean, and from the initial function of each finite run."""
         limit = lookup(self.network, self.scaling, learner)
         member = Member(self.network, math.inf, self.scaling, self.learner)
         prepared: AbstractPrepared | None = None
         found = []
-        for source in (None, *finite):
+        for source in (None, *(finite if limit.follows_start else ())):
             name = "inf" if source is None else f"inf-from-w{int(source.width)}-s{source.seed}"
             run = shelf.get(name)
             if run is None:
@@ -252,7 +268,8 @@ class Family:
                     prepared = limit.prepare(problem, order=order, logs=logs)
                 start = None if source is None else _start_of(source, problem)
                 label = None if source is None else (int(source.width), source.seed)
-                run = _train_limit(member, learner, prepared, problem, start, label, began)
+                work = Work(shelf.checkpoint(name), lambda share: bar.advance(share * unit))
+                run = _train_limit(member, learner, prepared, problem, start, label, began, work)
                 shelf.put(name, run)
             found.append(run)
         return found
@@ -324,8 +341,8 @@ def _train_finite(member, learner, problem, seed, order, logs, advance) -> Run:
     )  # fmt: skip
 
 
-def _train_limit(member, learner, prepared, problem, start, label, began) -> Run:
-    trained = prepared.train(start)
+def _train_limit(member, learner, prepared, problem, start, label, began, work) -> Run:
+    trained = prepared.train(start, work)
     limit = lookup(member.network, member.scaling, learner)
     return Run(
         member.network, math.inf, member.scaling, learner, None, label, type(limit).__name__,

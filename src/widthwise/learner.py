@@ -6,8 +6,11 @@ from typing import ClassVar, Literal
 import equinox as eqx
 
 from widthwise import settings
+from widthwise.projection import Projection, projection_of
+from widthwise.schedule import AbstractSchedule, Constant
 
 LossName = Literal["mse", "cross_entropy"]
+ClipBy = Literal["tensor", "global"]
 
 
 class AbstractLearner(eqx.Module):
@@ -28,6 +31,8 @@ def _check_descent(learner) -> None:
         settings.whole(learner, "batch_size")
     settings.number(learner, "weight_decay", low=0)
     check_loss(learner.loss)
+    if not isinstance(learner.schedule, AbstractSchedule):
+        raise TypeError(f"schedule is {learner.schedule!r}: give a value such as Cosine().")
 
 
 def check_loss(loss: str) -> None:
@@ -53,6 +58,12 @@ class GradientDescent(AbstractLearner):
         ridge: strength of the penalty ridge / (2 rows) * |theta - theta_0|^2 on the distance
             travelled; at infinite width it is the ridge added to the tangent kernel.
         loss: "mse", half the squared error summed over outputs, or "cross_entropy".
+        schedule: a factor on the step size, and on `clip`, that changes over the steps.
+        clip: bound on the gradient's norm, in width-free coordinates (those of `lr`, before the
+            layers' own multipliers); None leaves it out.
+        clip_by: whether the bound is each tensor's ("tensor") or that of all together ("global").
+        projection: a number of directions, or a `Projection`: the gradients of every hidden layer
+            are projected onto so many random ones, at every width; rich scalings only.
         safety: the stated factor of the default step size.
     """
 
@@ -64,6 +75,10 @@ class GradientDescent(AbstractLearner):
     weight_decay: float = 0.0
     ridge: float = 0.0
     loss: LossName = "mse"
+    schedule: AbstractSchedule = Constant()
+    clip: float | None = None
+    clip_by: ClipBy = "tensor"
+    projection: Projection | None = eqx.field(default=None, converter=projection_of)
     safety: float = 0.5
 
     def __check_init__(self):
@@ -73,6 +88,14 @@ class GradientDescent(AbstractLearner):
             raise ValueError(f"momentum is {self.momentum}: it lies between 0 and 1.")
         settings.number(self, "ridge", low=0)
         _check_safety(self)
+        if self.clip is not None:
+            settings.number(self, "clip", above=0)
+        if self.clip_by not in ("tensor", "global"):
+            raise ValueError(f"clip_by is {self.clip_by!r}: choose 'tensor' or 'global'.")
+        if not isinstance(self.projection, Projection | None):
+            raise TypeError(
+                f"projection is {self.projection!r}: give a number of directions such as 400."
+            )
 
 
 class GradientFlow(AbstractLearner):
@@ -119,7 +142,7 @@ class Adam(AbstractLearner):
             trains.
         b1, b2: decay of the first and second moment.
         eps: added to the root of the second moment, in width-free units (gradient times n^d).
-        steps, batch_size, weight_decay, loss: as for `GradientDescent`.
+        steps, batch_size, weight_decay, loss, schedule: as for `GradientDescent`.
         safety: the stated factor of the default step size; momentum adds up about
             1 / (1 - b1) steps of one sign, hence a tenth.
     """
@@ -134,6 +157,7 @@ class Adam(AbstractLearner):
     eps: float = 1e-8
     weight_decay: float = 0.0
     loss: LossName = "mse"
+    schedule: AbstractSchedule = Constant()
     safety: float = 0.1
 
     def __check_init__(self):

@@ -81,10 +81,20 @@ def scaling_named(name: str, **settings: Any) -> Any:
 
 
 def learner_named(name: str, **settings: Any) -> Any:
-    """The learner of this name."""
+    """The learner of this name; a schedule may be a name too."""
     from widthwise import learner
 
+    if isinstance(settings.get("schedule"), str):
+        settings["schedule"] = part_named(settings["schedule"])
     return make(name, offered(learner, learner.AbstractLearner), "learner", settings)
+
+
+def part_named(name: str, **settings: Any) -> Any:
+    """A setting that has settings of its own: a schedule, or a projection."""
+    from widthwise import projection, schedule
+
+    choices = offered(schedule, schedule.AbstractSchedule) | {"Projection": projection.Projection}
+    return make(name, choices, "schedule or projection", settings)
 
 
 def layer_named(name: str, **settings: Any) -> Any:

@@ -52,7 +52,7 @@ def shown(owner: Any) -> str:
     differing = []
     for field in dataclasses.fields(owner):
         value = getattr(owner, field.name)
-        plain = value is None or isinstance(value, Real | str | tuple)
+        plain = value is None or isinstance(value, Real | str | tuple | type(field.default))
         if not (value is field.default or (plain and value == field.default)):
             text = getattr(value, "__name__", None) or repr(value)
             differing.append(f"{field.name}={text}")

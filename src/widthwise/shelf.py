@@ -65,6 +65,11 @@ class Shelf:
             _IN_MEMORY[f"{self._prefix}-{name}"] = run
         else:
             run.save(self.folder / f"{self._prefix}-{name}.run")
+            (self.folder / f"{self._prefix}-{name}.part").unlink(missing_ok=True)
+
+    def checkpoint(self, name: str) -> Path | None:
+        """The file in which a training of this name keeps what it has done; None in memory."""
+        return None if self.folder is None else self.folder / f"{self._prefix}-{name}.part"
 
     def clear(self) -> None:
         """Forgets what was kept in memory, once the family is whole."""

@@ -6,7 +6,14 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from widthwise.lookup import UnknownName, hint, layer_named, learner_named, scaling_named
+from widthwise.lookup import (
+    UnknownName,
+    hint,
+    layer_named,
+    learner_named,
+    part_named,
+    scaling_named,
+)
 from widthwise.network import AbstractLayer
 
 # The settings of a comparison: the types TOML may give them, and how a sentence calls these.
@@ -18,6 +25,7 @@ SETTINGS = {
     "test": ((int,), "a whole number"),
     "network": ((str,), "text"),
     "scalings": ((str, list, dict), "text or a list"),
+    "projection": ((int,), "a whole number"),
     "learner": ((str, dict), "text or a table {name = ...}"),
     "widths": ((int, float, str, list), "a list"),
     "seeds": ((int,), "a whole number"),
@@ -83,6 +91,14 @@ def _value(node: ast.expr) -> Any:
     if isinstance(node, ast.Name):
         words = {"inf": math.inf, "true": True, "false": False, "none": None}
         return words.get(node.id.lower(), node.id)
+    if isinstance(node, ast.Call):
+        found = _call(node)
+        if found is None:
+            raise SpecError(
+                f"The setting {ast.unparse(node)!r} cannot be read: name its settings, as in "
+                "Projection(rank=400)."
+            )
+        return part_named(found[0], **found[1])
     if isinstance(node, ast.Tuple | ast.List):
         return tuple(_value(entry) for entry in node.elts)
     try:
@@ -134,12 +150,23 @@ def read_named(value: Any, kind: str) -> Any:
         name = settings.pop("name", None)
         if not isinstance(name, str):
             raise SpecError(f"The {kind} {value} has no name: write {{name = ..., ...}}.")
-        return make(name, **settings)
+        return make(name, **{key: _part(entry) for key, entry in settings.items()})
     tree = _parsed(str(value))
     found = None if tree is None else _call(tree)
     if found is None:
         raise SpecError(f"The {kind} {value!r} cannot be read: write for example {EXAMPLES[kind]}.")
     return make(found[0], **found[1])
+
+
+def _part(entry: Any) -> Any:
+    """A table inside a table: a schedule or a projection."""
+    if not isinstance(entry, dict):
+        return entry
+    settings = dict(entry)
+    name = settings.pop("name", None)
+    if not isinstance(name, str):
+        raise SpecError(f"The setting {entry} has no name: write {{name = ..., ...}}.")
+    return part_named(name, **settings)
 
 
 def read_comparison(asked: dict[str, Any]) -> Any:
@@ -150,7 +177,8 @@ def read_comparison(asked: dict[str, Any]) -> Any:
     """
     from widthwise.compare import Comparison
 
-    settings = {name: asked[name] for name in ("seeds", "tolerance", "seed") if name in asked}
+    plain = ("seeds", "tolerance", "seed", "projection")
+    settings = {name: asked[name] for name in plain if name in asked}
     if "network" in asked:
         settings["network"] = read_network(asked["network"])
     if "learner" in asked:

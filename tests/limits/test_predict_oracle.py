@@ -22,16 +22,16 @@ ORACLE = dict(np.load(Path(__file__).parents[1] / "oracle" / "predict.npz"))
 LR, OUTPUTS = 0.5, 3
 
 
-def network(trained: bool = True):
+def network(lr_multiplier: float = 1.0):
     bias: Any = dict(bias_variance=0.01, bias_multiplier=0.1)
-    hidden = Dense(weight_variance=1.5**2, **bias, trained=trained)
+    hidden = Dense(weight_variance=1.5**2, **bias, lr_multiplier=lr_multiplier)
     return hidden >> Erf() >> hidden >> Erf() >> Readout(weight_variance=1.0, **bias)
 
 
 def trained(learner, *, targets="y_train", start=None, frozen=False) -> Any:
     x, y = ORACLE["x_train"], ORACLE[targets]
     problem = Problem(x, y, ORACLE["x_test"], np.zeros((4, OUTPUTS)), 0.0, "regression")
-    limit = lookup(network(not frozen), NTK(), learner)
+    limit = lookup(network(0.0 if frozen else 1.0), NTK(), learner)
     return limit.prepare(problem, order=0, logs=8).train(start)
 
 

@@ -22,6 +22,7 @@ class Numbers(eqx.Module):
     std: float
     rate: float
     gradient_scale: float  # n^d, read by entrywise optimisers
+    norm_scale: float  # takes a gradient's norm to width-free coordinates
 
 
 class FiniteNetwork(eqx.Module):
@@ -61,7 +62,8 @@ class FiniteNetwork(eqx.Module):
         sizes = (weight.fan_out,) if weight.fan_in is None else (weight.fan_in, weight.fan_out)
         d = self.scaling.exponents(weight.role, self.entrywise).d
         shape = tuple(size.at(self.width) for size in sizes)
-        return Numbers(shape, multiplier, std, rate, float(self.width**d))
+        norm = self.width ** (slot.rate.exponent / 2)
+        return Numbers(shape, multiplier, std, rate, float(self.width**d), float(norm))
 
     def map(self, function, *trees: Any) -> Any:
         """function(numbers, leaf, ...) over the tensors."""

@@ -13,7 +13,9 @@ from jaxtyping import Float, PyTree
 
 from widthwise.finite.instance import FiniteNetwork
 from widthwise.finite.optimiser import optimiser
+from widthwise.finite.projected import draw_directions, initial_parameters
 from widthwise.learner import AbstractLearner, LossName
+from widthwise.network.projected import projected_start
 from widthwise.problem import Diverged, Problem, batches, logged_steps, loss_value
 from widthwise.run import AbstractState, Prediction, Trajectory
 from widthwise.solve import float64
@@ -74,8 +76,8 @@ class _Spec(eqx.Module):
     learner: AbstractLearner
     rows: int
 
-    def optimiser(self, lr) -> optax.GradientTransformation:
-        return optimiser(self.net, self.learner, lr, self.rows)
+    def optimiser(self, lr, factor=1.0, directions=None) -> optax.GradientTransformation:
+        return optimiser(self.net, self.learner, lr, self.rows, factor, directions)
 
 
 def train(
@@ -107,24 +109,38 @@ def train(
     """
     settings = eqx.tree_at(lambda known: (known.lr, known.steps), learner, (None, 1), is_leaf=_none)
     spec = _Spec(net, settings, len(problem.x_train))  # one compilation for any lr and steps
-    parameters = net.draw(initial_key(seed), dtype)
-    state = spec.optimiser(lr).init(parameters)
+    parameters, directions = _start(net, problem, learner, seed, order, dtype)
+    state = spec.optimiser(lr, directions=directions).init(parameters)
     x, y = (jnp.asarray(part, dtype) for part in (problem.x_train, problem.y_train))
     steps = learner.steps  # type: ignore[attr-defined]
     batch_size = learner.batch_size  # type: ignore[attr-defined]
     rows = batches(len(problem.x_train), steps, batch_size, order)
     rows = None if rows is None else jnp.asarray(rows)
+    schedule = learner.schedule  # type: ignore[attr-defined]
+    factors = jnp.asarray(schedule.factors(steps), dtype)
     log = _Log(net, problem, learner.loss)  # type: ignore[attr-defined]
     log.write(0, parameters)
     times = logged_steps(steps, logs)
     for before, now in zip(times[:-1], times[1:], strict=True):
         parameters, state = _advance(
-            spec, jnp.asarray(lr, dtype), before, now, parameters, state, x, y, rows
+            spec, jnp.asarray(lr, dtype), before, now, parameters, state, x, y, rows, factors
         )
         log.write(now, parameters)
         if advance is not None:
             advance(now - before)
     return NetworkState(net, jax.tree.map(np.asarray, parameters)), log.trajectory()
+
+
+def _start(net: FiniteNetwork, problem: Problem, learner, seed: int, order: int, dtype: str):
+    """(initial parameters, the directions that gradients are projected onto or None)."""
+    projection = getattr(learner, "projection", None)
+    if projection is None:
+        return net.draw(initial_key(seed), dtype), None
+    start = projected_start(
+        net.network, net.scaling, projection.rank, problem.x_train, net.n_outputs, order
+    )
+    directions = draw_directions(net, projection.rank, initial_key(seed), dtype)
+    return initial_parameters(net, start, directions, dtype), directions
 
 
 def _none(node) -> bool:
@@ -137,7 +153,7 @@ def initial_key(seed: int) -> Any:
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=(4, 5))
-def _advance(spec: _Spec, lr, before, now, parameters, state, x, y, rows):
+def _advance(spec: _Spec, lr, before, now, parameters, state, x, y, rows, factors):
     """Steps `before` to `now`, which are traced: every stretch of a run is one compilation."""
     loss: LossName = spec.learner.loss  # type: ignore[attr-defined]
 
@@ -149,7 +165,7 @@ def _advance(spec: _Spec, lr, before, now, parameters, state, x, y, rows):
         parameters, state = carry
         inputs, targets = (x, y) if rows is None else (x[rows[number]], y[rows[number]])
         gradient = jax.grad(objective)(parameters, inputs, targets)
-        updates, state = spec.optimiser(lr).update(gradient, state, parameters)
+        updates, state = spec.optimiser(lr, factors[number]).update(gradient, state, parameters)
         return optax.apply_updates(parameters, updates), state
 
     return jax.lax.fori_loop(before, now, step, (parameters, state))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Num
 
+from widthwise.memory import free_memory
 from widthwise.network.build import tangents
 from widthwise.network.layer import AbstractLayer, Chain
 from widthwise.network.moments import Moments
@@ -180,12 +181,8 @@ def _checked(x, name: str) -> np.ndarray:
 def check_memory(rows: int, columns: int) -> None:
     """Raises MemoryError for kernel matrices of this size that do not fit into free memory."""
     need = 4 * 8 * rows * columns  # two kernels, and as much again for a solve
-    try:
-        with open("/proc/meminfo") as lines:
-            free = next(int(x.split()[1]) * 1024 for x in lines if x.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return  # no way to ask here; NumPy refuses by itself
-    if need > free:
+    free = free_memory()  # where there is no way to ask, NumPy refuses by itself
+    if free is not None and need > free:
         raise MemoryError(
             f"Kernel matrices of {rows} by {columns} rows need {need / 1e9:.1f} GB and "
             f"{free / 1e9:.1f} GB are free: use fewer rows."

@@ -3,7 +3,9 @@
 from widthwise.limits.base import AbstractLimit as AbstractLimit
 from widthwise.limits.base import EmptyCell as EmptyCell
 from widthwise.limits.base import Start as Start
+from widthwise.limits.base import Work as Work
 from widthwise.limits.evidence import log_evidence as log_evidence
 from widthwise.limits.nngp import NNGP as NNGP
+from widthwise.limits.pi import PiLimit as PiLimit
 from widthwise.limits.table import lookup as lookup
 from widthwise.limits.tangent import TangentKernel as TangentKernel

@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
@@ -18,6 +19,13 @@ from widthwise.scaling import AbstractScaling
 
 class EmptyCell(ValueError):
     """A cell of the table whose limit cannot be computed (yet): the message names it."""
+
+
+class Work(NamedTuple):
+    """How a long training keeps what it has done, and tells of it."""
+
+    checkpoint: Path | None = None  # a file of its own; None keeps nothing
+    advance: Callable[[float], None] = lambda share: None  # called with the share done since then
 
 
 class Start(NamedTuple):
@@ -40,8 +48,11 @@ class AbstractPrepared(abc.ABC):
     """A limit on one problem, its kernels computed: can be trained from many initial functions."""
 
     @abc.abstractmethod
-    def train(self, start: Start | None = None) -> Trained:
-        """`start` None: the mean over initialisations, with the covariance if it is known."""
+    def train(self, start: Start | None = None, work: Work = Work()) -> Trained:
+        """`start` None: the mean over initialisations, with the covariance if it is known.
+
+        A training that takes long writes `work.checkpoint` from time to time and goes on from it.
+        """
 
 
 class AbstractLimit(eqx.Module):
@@ -50,12 +61,18 @@ class AbstractLimit(eqx.Module):
     source: ClassVar[str]
     regime: ClassVar[str]  # the row of the table: "lazy" or "rich"
     learners: ClassVar[tuple[type[AbstractLearner], ...]]  # its column
+    follows_start: ClassVar[bool] = True  # False where the limit forgets the initial function
     network: eqx.AbstractVar[AbstractLayer]
     scaling: eqx.AbstractVar[AbstractScaling]
     learner: eqx.AbstractVar[Any]  # one of `learners`
 
     def __repr__(self) -> str:
         return settings.shown(self)
+
+    @abc.abstractmethod
+    def refusal(self) -> str | None:
+        """Why this limit does not describe its network under its scaling and learner, in a sentence
+        that names the way out; None where it does. The first of a cell without one is taken."""
 
     @abc.abstractmethod
     def check(self, problem: Problem) -> None:

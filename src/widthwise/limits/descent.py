@@ -16,6 +16,7 @@ from jaxtyping import Float
 
 from widthwise.learner import GradientDescent, GradientFlow, LossName
 from widthwise.problem import Diverged, batches, curvature, logged_steps
+from widthwise.schedule import Constant
 from widthwise.solve import (
     Spectrum,
     flow_fraction,
@@ -141,6 +142,7 @@ class Stepped(AbstractDescent):
         self._kernel, self._learner = kernel, learner
         self._times = logged_steps(learner.steps, logs)
         self._batches = batches(len(kernel), learner.steps, learner.batch_size, order)
+        self._factors = learner.schedule.factors(learner.steps)
 
     @property
     def times(self):
@@ -172,7 +174,8 @@ class Stepped(AbstractDescent):
         np.add.at(force, rows, slope / len(rows))
         velocity = learner.momentum * moving.v + force
         assert learner.lr is not None
-        return _Moving(moving.a + learner.lr * velocity, velocity), float(np.abs(slope).max())
+        lr = learner.lr * self._factors[step]
+        return _Moving(moving.a + lr * velocity, velocity), float(np.abs(slope).max())
 
     def response(self):
         if self._learner.loss != "mse":
@@ -243,6 +246,6 @@ def descent_of(
             f"lr is {learner.lr:.4g}, past the largest stable step {largest:.4g} at infinite "
             "width: lower it, or leave it out."
         )
-    if whole and learner.loss == "mse":
+    if whole and learner.loss == "mse" and learner.schedule == Constant():
         return Spectral(kernel, learner, logs)
     return Stepped(kernel, learner, order, logs)

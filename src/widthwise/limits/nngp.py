@@ -9,7 +9,13 @@ from jaxtyping import Float
 from widthwise.kernels import kernel_matrix
 from widthwise.kernels.matrix import check_memory
 from widthwise.learner import AbstractLearner, Posterior
-from widthwise.limits.base import AbstractLimit, AbstractPrepared, EmptyCell, Start, Trained
+from widthwise.limits.base import (
+    AbstractLimit,
+    AbstractPrepared,
+    Start,
+    Trained,
+    Work,
+)
 from widthwise.limits.evidence import best_noise, best_variances
 from widthwise.limits.tangent import feature_kernels
 from widthwise.network.build import output_exponent, specify
@@ -41,14 +47,17 @@ class NNGP(AbstractLimit):
     scaling: AbstractScaling
     learner: Posterior
 
-    def check(self, problem: Problem) -> None:
-        """Raises EmptyCell for a prior that vanishes, MemoryError for kernels that do not fit."""
-        specs = specify(self.network, problem.x_train.shape[1], None)
-        if self.learner.kernel == "nngp" and output_exponent(specs, self.scaling) < 0:
-            raise EmptyCell(
+    def refusal(self) -> str | None:
+        vanishing = output_exponent(specify(self.network, 1, None), self.scaling) < 0
+        if self.learner.kernel == "nngp" and vanishing:
+            return (
                 f"Under {self.scaling!r} the output's variance vanishes as the width grows, so "
                 "NNGP has no prior to condition: use NTK() or Standard()."
             )
+        return None
+
+    def check(self, problem: Problem) -> None:
+        """Raises MemoryError for kernels that do not fit."""
         check_memory(len(problem.x_train), len(problem.x_train) + len(problem.x_test))
 
     def prepare(self, problem: Problem, *, order: int, logs: int) -> AbstractPrepared:
@@ -82,7 +91,7 @@ class _Prepared(AbstractPrepared):
     state: "PosteriorState"
     notes: tuple[str, ...]
 
-    def train(self, start: Start | None = None) -> Trained:
+    def train(self, start: Start | None = None, work: Work = Work()) -> Trained:
         """Bayes starts from no function, so `start` changes nothing."""
         problem, state = self.problem, self.state
         # (K + noise) weights = y: what is left of the targets at the training rows is noise

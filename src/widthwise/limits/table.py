@@ -46,10 +46,16 @@ def lookup(
 
     Raises EmptyCell where no limit is known here, ValueError for an unstable scaling.
     """
-    row = regime(network, scaling, learner)
-    for limit in all_limits():
-        if limit.regime == row and isinstance(learner, limit.learners):
-            return limit(network, scaling, learner)  # type: ignore[call-arg]
+    row, refusals = regime(network, scaling, learner), []
+    for kind in all_limits():
+        if kind.regime == row and isinstance(learner, kind.learners):
+            limit = kind(network, scaling, learner)  # type: ignore[call-arg]
+            refusal = limit.refusal()
+            if refusal is None:
+                return limit
+            refusals.append(refusal)
+    if refusals:
+        raise EmptyCell(" ".join(refusals))
     filled = ", ".join(f"{x.regime} x {x.learners[0].kind} ({x.__name__})" for x in all_limits())
     raise EmptyCell(
         f"The limit of the cell {row} x {learner.kind} cannot be computed yet; computed are "

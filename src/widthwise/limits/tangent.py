@@ -9,7 +9,7 @@ from jaxtyping import Float
 from widthwise.kernels import KernelMatrices, kernel_matrix
 from widthwise.kernels.matrix import check_memory, layer_kernels
 from widthwise.learner import AbstractLearner, GradientDescent, GradientFlow
-from widthwise.limits.base import AbstractLimit, AbstractPrepared, EmptyCell, Start, Trained
+from widthwise.limits.base import AbstractLimit, AbstractPrepared, Start, Trained, Work
 from widthwise.limits.descent import AbstractDescent, descent_of
 from widthwise.network.layer import AbstractLayer
 from widthwise.network.names import layer_names
@@ -41,13 +41,26 @@ class TangentKernel(AbstractLimit):
     scaling: AbstractScaling
     learner: GradientDescent | GradientFlow
 
-    def check(self, problem: Problem) -> None:
-        """Raises EmptyCell for weight decay, MemoryError for kernels that do not fit."""
-        if isinstance(self.learner, GradientDescent) and self.learner.weight_decay:
-            raise EmptyCell(
+    def refusal(self) -> str | None:
+        learner = self.learner
+        if isinstance(learner, GradientFlow):
+            return None
+        if learner.weight_decay:
+            return (
                 "Weight decay shrinks the tangent kernel itself, so TangentKernel has no closed "
                 "form with it: use ridge, which pulls towards the initial weights."
             )
+        if learner.clip is not None:
+            return "TangentKernel knows no norms of single tensors: leave clip out, or use MuP()."
+        if learner.projection is not None:
+            return (
+                "TangentKernel has no projected gradients: leave projection out, or use MuP(), "
+                "whose limit with it is the pi-limit."
+            )
+        return None
+
+    def check(self, problem: Problem) -> None:
+        """Raises MemoryError for kernels that do not fit."""
         check_memory(len(problem.x_train), len(problem.x_train) + len(problem.x_test))
 
     def prepare(self, problem: Problem, *, order: int, logs: int) -> AbstractPrepared:
@@ -75,7 +88,7 @@ class _Prepared(AbstractPrepared):
     cross: KernelMatrices
     descent: AbstractDescent
 
-    def train(self, start: Start | None = None) -> Trained:
+    def train(self, start: Start | None = None, work: Work = Work()) -> Trained:
         problem, loss = self.problem, self.limit.learner.loss
         zero = np.zeros_like(problem.y_train), np.zeros_like(problem.y_test)
         f_train, f_test = zero if start is None else (start.train, start.test)

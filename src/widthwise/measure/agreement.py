@@ -53,7 +53,8 @@ def _rows(runs) -> list[tuple]:
     of the widest members: as single networks, which those rows compare with, and in the mean."""
     groups: list[tuple[Any, Any]] = [(int(width), runs.at(width)) for width in runs.widths]
     starts = [runs.from_start_of(run) for run in (groups[-1][1] if groups else ())]
-    if runs.limit and all(starts) and starts:
+    follows = all(start is not None and start is not runs.limit for start in starts)
+    if runs.limit and starts and follows:
         groups += [(SAME, starts), (MEAN, (runs.limit,))]
     elif runs.limit:
         groups.append(("∞", (runs.limit,)))

@@ -82,6 +82,13 @@ def name_of(family: Any) -> str:
 
 
 def label(setting: Any) -> str:
-    """A scaling or learner as a name: with its settings where they are few, else its class."""
-    text = repr(setting).removesuffix("()")
-    return text if len(text) <= LONG else type(setting).__name__
+    """A scaling or learner as a name: with its settings where they are few, else its class.
+
+    >>> label(GradientDescent(lr=0.5, steps=1000, projection=64))
+    'GradientDescent, projected onto 64'
+    """
+    text, name = repr(setting).removesuffix("()"), type(setting).__name__
+    if len(text) <= LONG:
+        return text
+    projection = getattr(setting, "projection", None)  # it makes another family of networks
+    return name if projection is None else f"{name}, projected onto {projection.rank}"

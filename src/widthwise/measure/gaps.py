@@ -66,7 +66,9 @@ def ensemble_gaps(runs) -> EnsembleGaps:
     """Of the mean and of the point-wise standard deviation over seeds.
 
     Both are held against the same statistic of the limits from the same starts: the sampling of
-    the starts is in both and cancels, which leaves what shrinks with the width.
+    the starts is in both and cancels, which leaves what shrinks with the width. A limit that
+    forgets its start has no standard deviation: the members' is then held against 0, in units of
+    the limit's predictions.
     """
     rows = [[], [], [], []]
     for width in runs.widths:
@@ -75,11 +77,18 @@ def ensemble_gaps(runs) -> EnsembleGaps:
         everyone = np.arange(len(own))
         others = [np.delete(everyone, seed) for seed in everyone]
         for row, statistic in ((0, _mean), (2, _std)):
-            rows[row].append(relative(statistic(own), statistic(limits)))
-            rows[row + 1].append(
-                [relative(statistic(own[s]), statistic(limits[s])) for s in others]
-            )
+            rows[row].append(_apart(statistic, own, limits))
+            rows[row + 1].append([_apart(statistic, own[s], limits[s]) for s in others])
     return EnsembleGaps(*(np.array(row) for row in rows))
+
+
+def _apart(statistic, own, limits) -> float:
+    """How far a statistic is from the limits', relative to that or, where they do not differ, to
+    the limit itself."""
+    differ = len(limits) > 1 and np.ptp(limits, axis=0).any()
+    size = statistic(limits) if differ else _mean(limits)
+    apart, size = (np.sqrt(np.mean(x**2)) for x in (statistic(own) - statistic(limits), size))
+    return float(apart / size) if size > 0 else float("nan")
 
 
 def _mean(stack):

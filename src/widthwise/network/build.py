@@ -28,7 +28,7 @@ def specify(network: AbstractLayer, n_inputs: int, n_outputs: int | None) -> PyT
     def resolve(weight: Weight) -> Weight:
         ends = weight.fan_out == OUTPUTS
         fan_out = Size(fixed=n_outputs or 1) if ends else weight.fan_out
-        return Weight(weight.fan_in, fan_out, weight.variance, weight.gain, weight.trained)
+        return Weight(weight.fan_in, fan_out, weight.variance, weight.gain, weight.lr_multiplier)
 
     return jax.tree.map(resolve, network.weights(start), is_leaf=is_weight)
 
@@ -37,7 +37,7 @@ def slot_of(weight: Weight, scaling: AbstractScaling, entrywise: bool = False) -
     """Multiplier, initial std and step size of one tensor, as powers of the width."""
     gain, std = weight.natural()
     slot = scaling.slot(weight.role, gain, std, is_bias=weight.fan_in is None, entrywise=entrywise)
-    return slot if weight.trained else slot._replace(rate=Power(0.0, slot.rate.exponent))
+    return slot._replace(rate=slot.rate * Power(weight.lr_multiplier))
 
 
 def tangents(

@@ -31,7 +31,8 @@ class Dense(AbstractLayer):
         bias_variance: variance of b at the start; 0 starts at zero.
         bias_multiplier: b enters as bias_multiplier * b and is trained; its square is the bias's
             share in the tangent kernel, where 1 would drown the weights. 0 leaves it out.
-        trained: False keeps the layer as it was drawn, under every learner that steps weights.
+        lr_multiplier: factor on the step size of the layer's weights and bias; 0 keeps the layer as
+            it was drawn, under every learner that steps weights.
     """
 
     source: ClassVar[str] = "jacot2018, Proposition 1 and Theorem 1; lee2018, eq. (4)"
@@ -39,7 +40,7 @@ class Dense(AbstractLayer):
     weight_variance: Number = 2.0
     bias_variance: Number = 0.0
     bias_multiplier: Number = 0.1
-    trained: bool = eqx.field(default=True, static=True)
+    lr_multiplier: Number = 1.0
 
     def __check_init__(self):
         settings.whole(self, "times")
@@ -75,7 +76,7 @@ class Readout(AbstractLayer):
     weight_variance: Number = 0.25
     bias_variance: Number = 0.0
     bias_multiplier: Number = 0.1
-    trained: bool = eqx.field(default=True, static=True)
+    lr_multiplier: Number = 1.0
 
     def __check_init__(self):
         _check(self)
@@ -106,8 +107,8 @@ def _affine(layer: Dense | Readout, incoming: Vector, fan_out: Size) -> Affine:
     if incoming.size is None:
         raise ValueError(f"The number of features that arrive at {layer!r} is not known.")
     return Affine(
-        Weight(incoming.size, fan_out, layer.weight_variance, trained=layer.trained),
-        Weight(None, fan_out, layer.bias_variance, layer.bias_multiplier, layer.trained),
+        Weight(incoming.size, fan_out, layer.weight_variance, lr_multiplier=layer.lr_multiplier),
+        Weight(None, fan_out, layer.bias_variance, layer.bias_multiplier, layer.lr_multiplier),
     )
 
 
@@ -115,6 +116,7 @@ def _check(layer: Dense | Readout) -> None:
     settings.number(layer, "weight_variance", above=0)
     settings.number(layer, "bias_variance", low=0)
     settings.number(layer, "bias_multiplier", low=0)
+    settings.number(layer, "lr_multiplier", low=0)
     variance, multiplier = layer.bias_variance, layer.bias_multiplier
     if isinstance(multiplier, Real) and multiplier == 0:
         if not isinstance(variance, Real) or variance > 0:

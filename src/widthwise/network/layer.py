@@ -22,7 +22,7 @@ class Weight(eqx.Module):
     fan_out: Size
     variance: Number
     gain: Number = 1.0  # biases only: a weight's gain follows from variance and fan-in
-    trained: bool = True
+    lr_multiplier: Number = 1.0
 
     @property
     def role(self) -> Role:

@@ -75,10 +75,9 @@ class Gradient(NamedTuple):
 
 def state_of(first, operators, biases) -> State:
     """A state at rest."""
-    return State(
-        first, tuple(operators), tuple(biases), jnp.zeros_like(first),
-        tuple(jnp.zeros_like(b) for b in biases),
-    )  # fmt: skip
+    biases = tuple(biases)
+    still = tuple(jnp.zeros_like(b) for b in biases)
+    return State(first, tuple(operators), biases, jnp.zeros_like(first), still)
 
 
 def forward(rules: Rules, state: State, x: Float[Array, "n d"], layers: int | None = None) -> Pass:
@@ -96,9 +95,7 @@ def forward(rules: Rules, state: State, x: Float[Array, "n d"], layers: int | No
     return Pass(x, tuple(found), tuple(products))
 
 
-def backward(
-    rules: Rules, state: State, carried: Pass, d_last: Float[Array, "n k"]
-) -> Gradient:
+def backward(rules: Rules, state: State, carried: Pass, d_last: Float[Array, "n k"]) -> Gradient:
     """The projected gradient, given the loss's slope in the last g of `carried`.
 
     Layers that it did not reach have a gradient of None, and zero for their biases.
@@ -154,9 +151,15 @@ def norms(rules: Rules, gradient: Gradient) -> list[Float[Array, ""]]:
 
 
 def gram(pairs: AbstractPairs, points: Float[Array, "n r"]) -> Float[Array, "n n"]:
-    """V00 of points among each other."""
+    """V00 of stored points among each other."""
     sizes = jnp.sum(points**2, axis=1)
     return pairs.value(points @ points.T, sizes, sizes)
+
+
+def feature_kernel(pairs: AbstractPairs, g: Float[Array, "n r"]) -> Float[Array, "n n"]:
+    """E f(Z.g) f(Z.g') of inputs among each other."""
+    points, factor = pairs.stored(g)
+    return factor[:, None] * gram(pairs, points) * factor
 
 
 @functools.partial(jax.jit, static_argnums=0)

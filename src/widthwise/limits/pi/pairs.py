@@ -30,9 +30,7 @@ class AbstractPairs(eqx.Module):
     source: ClassVar[str]
 
     @abc.abstractmethod
-    def stored(
-        self, g: Float[Array, "n r"]
-    ) -> tuple[Float[Array, "n r"], Float[Array, " n"]]:
+    def stored(self, g: Float[Array, "n r"]) -> tuple[Float[Array, "n r"], Float[Array, " n"]]:
         """(B, factor): the row kept for an input g, and what its coefficient is multiplied by."""
 
     @abc.abstractmethod
@@ -68,6 +66,21 @@ class ReluPairs(AbstractPairs):
         return (jnp.pi - angle) / (2 * jnp.pi), sine / (2 * jnp.pi * size)
 
 
+class LinearPairs(AbstractPairs):
+    """No nonlinearity."""
+
+    source: ClassVar[str] = "yang2022pi, section 4"
+
+    def stored(self, g):
+        return g, jnp.ones(len(g), g.dtype)
+
+    def value(self, product, rows, inputs):
+        return product
+
+    def slopes(self, product, rows, inputs):
+        return jnp.ones_like(product), jnp.zeros_like(product)
+
+
 class DualPairs(AbstractPairs):
     """Any other nonlinearity, through its dual: a closed form, or a quadrature with its error."""
 
@@ -88,8 +101,10 @@ class DualPairs(AbstractPairs):
         )
 
 
-def pairs_of(nonlinearity: AbstractNonlinearity) -> AbstractPairs:
+def pairs_of(nonlinearity: AbstractNonlinearity | None) -> AbstractPairs:
     """The expectations of a nonlinearity, the fast way where there is one."""
+    if nonlinearity is None:
+        return LinearPairs()
     return ReluPairs() if isinstance(nonlinearity, Relu) else DualPairs(nonlinearity)
 
 

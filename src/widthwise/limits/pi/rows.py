@@ -1,7 +1,7 @@
 """One layer of a pi-limit: F(g) = sum_m w_m A_m V00(B_m, g), its rows kept in blocks.
 
-Blocks have a fixed capacity, so that a few compiled shapes serve a layer that grows, and rows not
-yet used have weight zero and contribute nothing. A step appends rows and scales weights; A and B
+Blocks have one of a few capacities, so that a few compiled shapes serve a layer that grows, and rows
+not yet used have weight zero and contribute nothing. A step appends rows and scales weights; A and B
 of a row never change.
 """
 
@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from widthwise.limits.pi.pairs import AbstractPairs
 
-CAPACITY = 2048  # rows of a block: 3 MB at r = 400, so that it stays in cache between its products
+SMALLEST, CAPACITY = 64, 2048  # rows of a block; 2048 are 3 MB at r = 400, which stays in cache
 
 
 class Rows(NamedTuple):
@@ -41,11 +41,11 @@ class Operator(NamedTuple):
 
 def operator_of(a, b, w, v, storage: str) -> Operator:
     """An operator of these rows; w and v say in which type it computes."""
-    count = len(a)
+    count, size = len(a), capacity(len(a))
     blocks = []
-    for start in range(0, max(count, 1), CAPACITY):
-        own = slice(start, min(start + CAPACITY, count))
-        empty = CAPACITY - (own.stop - start)
+    for start in range(0, max(count, 1), size):
+        own = slice(start, min(start + size, count))
+        empty = size - (own.stop - start)
 
         def block(x, dtype, own=own, empty=empty):
             pad = ((0, empty),) + ((0, 0),) * (np.ndim(x) - 1)
@@ -55,20 +55,27 @@ def operator_of(a, b, w, v, storage: str) -> Operator:
         blocks.append(
             Rows(block(a, storage), block(b, storage), block(w, w_dtype), block(v, w_dtype))
         )
-    return Operator(tuple(blocks), count - CAPACITY * (len(blocks) - 1))
+    return Operator(tuple(blocks), count - size * (len(blocks) - 1))
+
+
+def capacity(count: int) -> int:
+    """Rows of the next block of a layer that has so many: as many again, within bounds."""
+    return min(CAPACITY, max(SMALLEST, 1 << max(count - 1, 0).bit_length()))
 
 
 def gathered(operator: Operator) -> Rows:
     """All rows of non-zero weight or velocity, as NumPy arrays."""
     blocks = [tuple(map(np.asarray, block)) for block in operator.blocks]
     kept = [(w != 0) | (v != 0) for _, _, w, v in blocks]
-    parts = zip(*([x[k] for x in block] for block, k in zip(blocks, kept, strict=True)), strict=True)
+    parts = zip(
+        *([x[k] for x in block] for block, k in zip(blocks, kept, strict=True)), strict=True
+    )
     return Rows(*(np.concatenate(part) for part in parts))
 
 
 def count(operator: Operator) -> int:
     """Rows that the operator's memory holds, those of closed blocks' ends included."""
-    return CAPACITY * (len(operator.blocks) - 1) + operator.used
+    return sum(len(block.w) for block in operator.blocks[:-1]) + operator.used
 
 
 def apply(
@@ -94,16 +101,19 @@ def pull_back(
 
 def append(operator: Operator, a, b, w, v) -> Operator:
     """The operator with new rows, all of one weight w and velocity v."""
-    new, blocks, used = len(a), operator.blocks, operator.used
-    if used + new <= CAPACITY:
-        return Operator((*blocks[:-1], _write(blocks[-1], a, b, w, v, used)), used + new)
-    blocks, start = list(blocks), -used  # of the new rows, the first that the block can take
-    while start < new:
+    new, blocks, used = len(a), list(operator.blocks), operator.used
+    if used + new <= len(blocks[-1].w):
+        blocks[-1] = _write(blocks[-1], a, b, w, v, used)
+        return Operator(tuple(blocks), used + new)
+    had, start = count(operator), -used  # of the new rows, the first that the block could take
+    while True:
         blocks[-1] = _scatter(blocks[-1], a, b, w, v, -start)
-        start += CAPACITY
-        if start < new:
-            blocks.append(Rows(*(jnp.zeros_like(x) for x in blocks[-1])))
-    return Operator(tuple(blocks), new - start + CAPACITY)
+        size = len(blocks[-1].w)
+        if start + size >= new:
+            return Operator(tuple(blocks), new - start)
+        start += size
+        fresh = capacity(had + start)
+        blocks.append(Rows(*(jnp.zeros((fresh, *x.shape[1:]), x.dtype) for x in blocks[-1])))
 
 
 def stepped(operator: Operator, lr, momentum, decay) -> Operator:
@@ -144,7 +154,7 @@ def _write(block, a, b, w, v, used):
 def _scatter(block, a, b, w, v, used):
     """As `_write`, where only some of the rows fit: `used` below 0 skips the first ones."""
     at = used + jnp.arange(len(a))
-    at = jnp.where(at < 0, CAPACITY, at)  # out of bounds, so dropped
+    at = jnp.where(at < 0, len(block.w), at)  # out of bounds, so dropped
 
     def put(old, new):
         return old.at[at].set(jnp.asarray(new, old.dtype), mode="drop")

@@ -1,0 +1,310 @@
+"""The mean-field limit as a limit: found in the table, trained, saved, asked for predictions."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from widthwise import settings
+from widthwise.learner import AbstractLearner, GradientDescent, LossName
+from widthwise.limits.base import AbstractLimit, AbstractPrepared, Start, Trained, Work
+from widthwise.limits.descent import loss_slope
+from widthwise.limits.mean_field.matrix import Pace
+from widthwise.limits.mean_field.particles import Layers, Particles
+from widthwise.limits.mean_field.samples import AbstractSamples, Coordinates, Drawn, Full
+from widthwise.limits.mean_field.sites import Sites, sites_of
+from widthwise.memory import free_memory
+from widthwise.network.layer import AbstractLayer, Chain
+from widthwise.network.stack import NoStack, stack_of
+from widthwise.problem import Diverged, Problem, batches, logged_steps, loss_value
+from widthwise.run import AbstractState, Prediction, Trajectory
+from widthwise.scaling import AbstractScaling
+
+GROWTH = 1e4  # of the training loss, past which a run is called diverged, as at finite width
+HALVES = 2  # independent solutions, whose difference tells the error of their mean
+OPERATIONS = 2e13  # what a training may take, minutes on a few cores
+EXACT = 1e-13  # tolerance where the solution is exact
+CHAOS = 0.2  # difference of the halves, in units of the targets, that no sampling explains
+LEFT_OUT = 0.01  # share of a row's mean square whose loss moves predictions by about as much
+
+
+class DynamicalMeanField(AbstractLimit):
+    """What muP networks become at infinite width: features that learn, in every layer, exactly.
+
+    >>> net = Dense() >> Tanh() >> Dense() >> Tanh() >> Readout()
+    >>> DynamicalMeanField(net, MuP(), GradientDescent(lr=0.5, steps=40)).regime
+    'rich'
+
+    Neurons become independent samples of one random process. The solver follows it step by step:
+    hidden matrices are drawn only along the directions that training visits, so that nothing is
+    iterated and nothing of the size (rows * steps)^2 is stored. Linear networks are solved exactly
+    and without chance; others with a Monte Carlo error of order samples^-1/2, which the notes of
+    the run tell. Memory is at most about 2 * samples^2 bytes a hidden matrix.
+
+    Args:
+        network: Dense layers with or without nonlinearities, then a Readout.
+        scaling, learner: a rich scaling; momentum, mini-batches, schedules and weight decay too.
+        samples: neurons a layer, in two independent halves whose mean is the answer.
+        tolerance: share of a row's mean square of features, or of gradients, that its
+            expansion in visited directions may leave out; predictions move by about as much.
+    """
+
+    source: ClassVar[str] = "bordelon2022, section 2; lu2021, section 2"
+    regime: ClassVar[str] = "rich"
+    learners: ClassVar[tuple[type[AbstractLearner], ...]] = (GradientDescent,)
+    follows_start: ClassVar[bool] = False
+    network: AbstractLayer
+    scaling: AbstractScaling
+    learner: GradientDescent
+    samples: int = 8192
+    tolerance: float = 1e-3
+
+    def __check_init__(self):
+        settings.whole(self, "samples", low=256)
+        settings.number(self, "tolerance", above=0)
+        if self.tolerance >= 1:
+            raise ValueError(f"tolerance is {self.tolerance}: a share of a square, 0 to 1.")
+
+    def refusal(self) -> str | None:
+        learner, name = self.learner, type(self).__name__
+        if learner.projection is not None:
+            return f"{name} has no projected gradients: leave projection out, or use the pi-limit."
+        if learner.ridge:
+            return f"{name} has no pull towards the initial weights: use weight_decay, not ridge."
+        if learner.clip is not None:
+            return f"{name} has no clipped gradients: leave clip out, or lower lr."
+        try:
+            stack_of(self.network)
+        except NoStack as error:
+            return f"{name} is known for plain stacks of layers: {error}"
+        assert isinstance(self.network, Chain)
+        if self.network.layers[-1].bias_variance != 0:  # type: ignore[attr-defined]
+            return (
+                f"{name} starts at the zero function, and the readout's bias starts at random "
+                "at every width: set bias_variance=0 in Readout."
+            )
+        return None
+
+    def check(self, problem: Problem) -> None:
+        """Raises MemoryError, telling the estimate, for what takes too much memory or time."""
+        memory, operations = self.cost(problem)
+        free = free_memory()
+        if operations > OPERATIONS or (free is not None and memory > free):
+            raise MemoryError(
+                f"Mean field on {len(problem.x_train):,} rows and {self.learner.steps:,} steps "
+                f"takes up to {memory / 1e9:.1f} GB and {operations:.0e} operations, and at most "
+                f"what is free and {OPERATIONS:.0e} are taken: use fewer rows or steps, or "
+                "GradientDescent(projection=400), whose limit is the pi-limit."
+            )
+
+    def cost(self, problem: Problem) -> tuple[float, float]:
+        """Bytes and multiply-adds, at most about, from the numbers of rows, steps and samples."""
+        rows, steps, half = len(problem.x_train), self.learner.steps, self.samples // HALVES
+        batch = min(self.learner.batch_size or rows, rows)
+        links = len(stack_of(self.network).between) - 1
+        directions = min(half // 2, 2 * (rows + steps * batch))
+        memory = 4.0 * half * ((links + 1) * (4 * rows + 64) + links * 4 * directions)
+        step = batch * half * (4 * min(rows, problem.x_train.shape[1]) + 2 * rows)
+        step += links * batch * half * (4 * directions + 4 * batch)
+        return memory * HALVES, float(HALVES * steps * step)
+
+    def prepare(self, problem: Problem, *, order: int, logs: int) -> AbstractPrepared:
+        """Finds the constants of the layers. Raises MemoryError for a problem that is too large."""
+        self.check(problem)
+        sites = sites_of(self.network, self.scaling, problem.x_train.shape[1])
+        return _Prepared(self, sites, problem, order, logs)
+
+
+class _Solution(NamedTuple):
+    """One half: outputs and kernels at the logged steps, and the network that is left."""
+
+    train: Float[np.ndarray, "t n k"]
+    test: Float[np.ndarray, "t m k"]
+    kernels: dict[str, Float[np.ndarray, "t q q"]]
+    layers: tuple[Layers, Layers]
+    ranks: tuple[tuple[int, int], ...]
+    left_out: float
+
+
+@dataclasses.dataclass(frozen=True)
+class _Prepared(AbstractPrepared):
+    limit: DynamicalMeanField
+    sites: Sites
+    problem: Problem
+    order: int
+    logs: int
+
+    def train(self, start: Start | None = None, work: Work = Work()) -> Trained:
+        """Every initial function leads to the same limit: `start` is not read.
+
+        Raises `Diverged` where the loss leaves the finite numbers.
+        """
+        halves = self._exactly(work) if self.sites.linear else self._sampled(work)
+        problem, loss = self.problem, self.limit.learner.loss
+        train, test = (np.mean([getattr(x, n) for x in halves], axis=0) for n in ("train", "test"))
+        lost = loss_value(train, problem.y_train, loss)
+        any_test = len(problem.y_test) > 0
+        trajectory = Trajectory(
+            np.array(self._times, float), lost,
+            loss_value(test, problem.y_test, loss) if any_test else np.full(len(lost), np.nan),
+            test,
+            {k: np.mean([x.kernels[k] for x in halves], axis=0) for k in halves[0].kernels},
+        )  # fmt: skip
+        state = MeanFieldState(tuple(half.layers for half in halves))
+        return Trained(state, trajectory, self._notes(halves, lost))
+
+    @property
+    def _times(self) -> tuple[int, ...]:
+        return logged_steps(self.limit.learner.steps, self.logs)
+
+    def _sampled(self, work: Work) -> tuple[_Solution, ...]:
+        size, hidden = self.limit.samples // HALVES, self.sites.hidden
+        found = []
+        for half in range(HALVES):
+            rng = np.random.default_rng(half)
+            spaces = tuple(Drawn(size, rng) for _ in hidden)
+            found.append(self._solve(spaces, lambda share: work.advance(share / HALVES)))
+        return tuple(found)
+
+    def _exactly(self, work: Work) -> tuple[_Solution, ...]:
+        for doubling in itertools.count():
+            spaces = tuple(Coordinates(256 << doubling) for _ in self.sites.hidden)
+            shares: list[float] = []  # told at the end: an attempt may run out of coordinates
+            try:
+                found = self._solve(spaces, shares.append)
+            except Full:
+                continue
+            work.advance(sum(shares))
+            return (found,)
+        raise AssertionError
+
+    def _solve(
+        self, spaces: tuple[AbstractSamples, ...], advance: Callable[[float], None]
+    ) -> _Solution:
+        problem, learner = self.problem, self.limit.learner
+        assert learner.lr is not None
+        tolerance = EXACT if self.sites.linear else self.limit.tolerance
+        particles = Particles(
+            self.sites, spaces, problem.x_train, problem.y_train.shape[1],
+            max(len(problem.probes), 1), tolerance,
+        )  # fmt: skip
+        chosen = batches(len(problem.x_train), learner.steps, learner.batch_size, self.order)
+        factors = learner.schedule.factors(learner.steps)
+        log = _Log(self, particles)
+        log.write(0)
+        for before, now in itertools.pairwise(self._times):
+            try:
+                with np.errstate(over="ignore", invalid="ignore"):
+                    for number in range(before, now):
+                        rows = slice(None) if chosen is None else chosen[number]
+                        targets = problem.y_train[rows]
+                        particles.step(
+                            rows,
+                            lambda out, y=targets: loss_slope(out, y, learner.loss),
+                            Pace(learner.lr * float(factors[number]), learner.momentum,
+                                 learner.weight_decay),
+                        )  # fmt: skip
+                    log.write(now)
+            except FloatingPointError:
+                raise _diverged(now) from None
+            advance((now - before) / learner.steps)
+        return log.solution()
+
+    def _notes(self, halves: tuple[_Solution, ...], lost: np.ndarray) -> tuple[str, ...]:
+        ranks = ", ".join(f"{a} and {b}" for a, b in halves[0].ranks)
+        met = f"the hidden matrices met {ranks} directions of features and gradients"
+        if len(halves) == 1:
+            notes = [f"Solved exactly, without samples{'; ' + met if ranks else ''}."]
+        else:
+            one, two = (np.concatenate([x.train, x.test], axis=1) for x in halves)
+            apart = float(np.sqrt(np.mean((one - two) ** 2, axis=(1, 2))).max())
+            notes = [
+                f"Monte Carlo: two halves of {self.limit.samples // HALVES:,} samples; the "
+                f"predictions' standard error is {apart / 2:.2g} (rms over rows and outputs, at "
+                "the logged step where it is largest)."
+            ]
+            left_out = max(half.left_out for half in halves)
+            if ranks:
+                notes.append(f"{met[0].upper()}{met[1:]}, which left out at most {left_out:.1%}.")
+            if left_out > LEFT_OUT:
+                notes.append("The directions found no room: raise samples.")
+            if apart > CHAOS * float(np.sqrt(np.mean(self.problem.y_train**2))):
+                notes.append(
+                    f"The two halves come {apart:.2g} apart: past the edge of stability training is "
+                    "chaotic and no one function is its limit; lower lr, or raise samples."
+                )
+        if lost[-1] > lost[0]:
+            notes.append("The training loss ended above its start: lr is past what is stable.")
+        return tuple(notes)
+
+
+class _Log:
+    """Collects outputs and kernels of one half."""
+
+    def __init__(self, prepared: _Prepared, particles: Particles):
+        self._problem, self._particles = prepared.problem, particles
+        self._loss: LossName = prepared.limit.learner.loss
+        self._train: list[np.ndarray] = []
+        self._test: list[np.ndarray] = []
+        self._kernels: list[dict[str, np.ndarray]] = []
+        self._first = 1.0
+
+    def write(self, step: int) -> None:
+        problem, layers = self._problem, self._particles.layers()
+        train = _outputs(layers, problem.x_train)
+        lost = loss_value(train, problem.y_train, self._loss)
+        if not self._train:
+            self._first = max(float(lost), 1.0)
+        if not lost <= GROWTH * self._first:
+            raise _diverged(step)
+        self._train.append(train)
+        self._test.append(_outputs(layers, problem.x_test))
+        found, now = {}, layers[0]
+        features = now.features(problem.probes, together=True)
+        for i, (site, at) in enumerate(zip(now.sites, features, strict=True)):
+            weight = now.weight if i + 1 == len(features) else now.links[i + 1].weight
+            if site.name is not None:
+                found[site.name] = (at @ at.T * weight).astype(np.float64)
+        self._kernels.append(found)
+
+    def solution(self) -> _Solution:
+        kernels = {name: np.stack([x[name] for x in self._kernels]) for name in self._kernels[0]}
+        now, drawn = self._particles.layers()
+        kept = tuple(
+            layers._replace(links=tuple(x._replace(spares=x.spares[:1]) for x in layers.links))
+            for layers in (now, drawn)
+        )
+        return _Solution(
+            np.stack(self._train), np.stack(self._test), kernels, (kept[0], kept[1]),
+            self._particles.ranks, self._particles.left_out,
+        )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class MeanFieldState(AbstractState):
+    """The particles of every half, trained and as they were drawn."""
+
+    halves: tuple[tuple[Layers, Layers], ...]
+
+    def predict(self, x: Float[np.ndarray, "m d"], covariance: bool) -> Prediction:
+        columns = self.halves[0][0].links[0].basis.shape[1]
+        if x.shape[1] != columns:
+            raise ValueError(f"x has {x.shape[1]} columns and training had {columns}.")
+        value = np.mean([_outputs(layers, x) for layers in self.halves], axis=0)
+        return Prediction(value, None, "the limit, which forgets the initial weights")
+
+
+def _outputs(layers: tuple[Layers, Layers], x) -> Float[np.ndarray, "m k"]:
+    """The limit starts from the zero function; what samples make of it is taken off."""
+    now, drawn = layers
+    return now.outputs(x) - drawn.outputs(x)
+
+
+def _diverged(step: int) -> Diverged:
+    return Diverged(
+        f"The mean-field limit left the finite numbers by step {step}: lower lr, or leave it out "
+        "for the largest stable step times a safety factor."
+    )

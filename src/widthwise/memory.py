@@ -1,0 +1,28 @@
+"""Memory: sizes in words, and what is free."""
+
+import re
+
+UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
+
+
+def bytes_of(size: str) -> int:
+    """A size in words as bytes.
+
+    >>> bytes_of("1.5GB")
+    1500000000
+
+    Raises ValueError for anything else.
+    """
+    found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([KMGT]B)\s*", str(size), re.IGNORECASE)
+    if not found or not float(found[1]) > 0:
+        raise ValueError(f"The memory {size!r} is no size: write for example '4GB' or '500MB'.")
+    return int(float(found[1]) * UNITS[found[2].upper()])
+
+
+def free_memory() -> int | None:
+    """Bytes that are free on this machine; None where there is no way to ask."""
+    try:
+        with open("/proc/meminfo") as lines:
+            return next(int(x.split()[1]) * 1024 for x in lines if x.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return None

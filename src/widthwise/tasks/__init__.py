@@ -1,0 +1,1 @@
+"""Problems with a training loop of their own: word vectors, few-shot learning."""
