@@ -16,8 +16,10 @@ _HOMES = {
     "kernels": ("kernel_matrix",),
     "learner": ("Adam", "GradientDescent", "GradientFlow", "Posterior"),
     "network": ("Dense", "Identity", "Readout"),
+    "projection": ("Projection",),
     "reporting": ("report",),
     "run": ("Run",),
+    "schedule": ("Constant", "Cosine", "Drop", "Linear"),
     "scaling": ("ABC", "NTK", "MeanField", "MuP", "Richness", "Standard"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

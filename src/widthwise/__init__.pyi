@@ -18,6 +18,7 @@ from .network import Dense as Dense
 from .network import Identity as Identity
 from .network import Readout as Readout
 from .network.nonlinear import *  # noqa: F403  the module is the registry
+from .projection import Projection as Projection
 from .reporting import report as report
 from .run import Run as Run
 from .scaling import ABC as ABC
@@ -26,5 +27,9 @@ from .scaling import MeanField as MeanField
 from .scaling import MuP as MuP
 from .scaling import Richness as Richness
 from .scaling import Standard as Standard
+from .schedule import Constant as Constant
+from .schedule import Cosine as Cosine
+from .schedule import Drop as Drop
+from .schedule import Linear as Linear
 
 __version__: str

@@ -1,6 +1,6 @@
 """Projection of gradients: what makes the rich limit of deep networks computable."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 
@@ -57,8 +57,6 @@ class Projection(eqx.Module):
         return settings.shown(self)
 
 
-def projection_of(given: Projection | int | None) -> Projection | None:
-    """A rank stands for a projection of that rank."""
-    if isinstance(given, int) and not isinstance(given, bool):
-        return Projection(given)
-    return given
+def projection_of(given: Any) -> Any:
+    """A rank stands for a projection of that rank; all else passes, to be checked by its owner."""
+    return Projection(given) if type(given) is int else given

@@ -257,6 +257,47 @@ class WideKernel(Kernel):
         return f"WideKernel({', '.join(shown)})"
 
 
+class FeatureKernel(Kernel):
+    """The kernel of the features that a run has learned, for scikit-learn's kernel machines.
+
+    >>> SVC(kernel=FeatureKernel(run)).fit(x, labels)  # doctest: +SKIP
+
+    Args:
+        run: of a member whose features move: the pi-limit, or a finite width.
+        normalized: whether features are brought to length one first.
+
+    `kernel(X)` and `kernel(X, Y)` are the matrices of rows X (n, d) and Y (m, d).
+    """
+
+    @no_type_check  # as above: checked when called
+    def __init__(self, run: Run | None = None, normalized: bool = False):
+        self.run = run
+        self.normalized = normalized
+
+    def __call__(self, X, Y=None, eval_gradient: bool = False) -> Any:
+        state = getattr(self.run, "state", None)
+        if not callable(getattr(state, "feature_kernel", None)):
+            raise ValueError(
+                f"run is {self.run!r}, whose features are not kept: give the run of a member at "
+                "finite width, or of GradientDescent(projection=...) at width inf."
+            )
+        found = state.feature_kernel(  # type: ignore[union-attr]
+            np.asarray(X, dtype=np.float64),
+            None if Y is None else np.asarray(Y, dtype=np.float64),
+            normalized=self.normalized,
+        )
+        return (found, np.empty((*found.shape, 0))) if eval_gradient else found
+
+    def diag(self, X) -> Any:
+        """The diagonal (n,) of the kernel of rows X (n, d)."""
+        parts = [np.diagonal(self(part)) for part in _parts(np.asarray(X, dtype=np.float64))]
+        return np.concatenate(parts)
+
+    def is_stationary(self) -> Any:
+        """False: the kernel is not one of differences."""
+        return False
+
+
 def _member(estimator: WideClassifier | WideRegressor) -> Member:
     """What an estimator's hyperparameters say; refused here, in `fit`, as scikit-learn wants."""
     return Member(
@@ -323,4 +364,4 @@ def _origin(run: Run) -> str:
     return f"{what} at width {run.width} trained by {type(run.learner).__name__}"
 
 
-__all__ = ["WideClassifier", "WideKernel", "WideRegressor"]
+__all__ = ["FeatureKernel", "WideClassifier", "WideKernel", "WideRegressor"]

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from widthwise.limits.rich_linear import (
 from widthwise.network import Dense, Readout, Relu
 from widthwise.problem import Diverged, Problem
 from widthwise.scaling import ABC, NTK, MeanField, MuP, Richness
+from widthwise.schedule import Cosine
 from widthwise.solve import float64
 
 ORACLE = Path(__file__).parents[1] / "oracle" / "rich" / "linear_sgd.npz"
@@ -52,8 +54,8 @@ def finite_of(net, scaling, learner, posed, width, seed, order=3, logs=6):
 
 def test_the_authors_trajectory():
     """Losses and final weights in float64; their loss is a mean over rows and ten outputs."""
-    oracle, digits = np.load(ORACLE), load_digits()
-    x = digits.data / 16
+    digits: Any = load_digits()
+    oracle, x = np.load(ORACLE), digits.data / 16
     x, y = (x - x.mean()) / x.std(), np.eye(10)[digits.target] - 0.1
     # the constants that make both initial vectors and step sizes those of the authors
     net = Dense(weight_variance=64.0, bias_multiplier=0.0) >> Readout(
@@ -83,6 +85,13 @@ CASES = {
         GradientDescent(lr=0.05, steps=40, batch_size=5, momentum=0.7, weight_decay=0.2),
     ),
     "ridge": (NET, MuP(), GradientDescent(lr=0.1, steps=30, momentum=0.5, ridge=6.0)),
+    "norms of tensors clipped, step size falling": (
+        Dense(lr_multiplier=0.5, bias_multiplier=0.7) >> Readout(lr_multiplier=2.0),
+        MuP(gamma0=1.5), GradientDescent(lr=0.5, steps=40, clip=0.1, schedule=Cosine()),
+    ),
+    "all clipped together": (
+        NET, MuP(), GradientDescent(lr=0.5, steps=40, clip=0.2, clip_by="global", momentum=0.5)
+    ),
     "cross-entropy": (NET, MuP(), GradientDescent(lr=0.5, steps=30, loss="cross_entropy")),
     "random bias, wide layer, slow readout": (
         Dense(times=2, bias_variance=0.5, bias_multiplier=0.8)
@@ -132,9 +141,9 @@ def test_fewer_rows_than_inputs_are_brought_into_their_span():
     learner = GradientDescent(lr=0.2, steps=20, weight_decay=0.1, ridge=2.0)
     posed = problem(rows=4, columns=9)
     small = limit_of(NET, MuP(), learner, posed)
-    prepared = RichLinear(NET, MuP(), learner).prepare(posed, order=3, logs=6)
+    prepared: Any = RichLinear(NET, MuP(), learner).prepare(posed, order=3, logs=6)
     whole = dataclasses.replace(prepared, basis=np.eye(9)).train()
-    assert small.state.basis.shape == (9, 4)
+    assert small.state.basis.shape == (9, 4)  # type: ignore[attr-defined]
     for one, other in zip(small.trajectory[1:4], whole.trajectory[1:4], strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
     (name,) = small.trajectory.kernels

@@ -3,6 +3,7 @@
 import functools
 import math
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -134,8 +135,8 @@ def test_relu_kernel_is_the_networks():
 
 def test_the_authors_kernel_trajectory():
     """f = sum K(x, x_m) C_m, C = -lr dL/df, on ten batches of five digits."""
-    oracle, digits = np.load(ORACLE), load_digits()
-    x = digits.data / 16
+    digits: Any = load_digits()
+    oracle, x = np.load(ORACLE), digits.data / 16
     x = (x - x.mean()) / x.std()
     inputs = np.concatenate([x, np.full((len(x), 1), math.sqrt(oracle["varb"]))], axis=1)
     sizes = np.linalg.norm(inputs, axis=1)
@@ -210,7 +211,7 @@ def test_finite_widths_approach_the_limit():
     images leave widths on both sides of the number of initial vectors."""
     known = part()
     numbers = numbers_for(math.inf)
-    setting = FewShot(way=3, tasks=8, inner_lr=0.01)
+    setting = FewShot(way=3, tasks=8, inner_lr=0.05)
 
     def trajectory(width, seed):
         learner = LinearNetwork(width, numbers)
@@ -221,7 +222,7 @@ def test_finite_widths_approach_the_limit():
         return np.array(found)
 
     limit, widths = trajectory(math.inf, 0), (64, 256, 1024, 4096)
-    assert limit[:5].mean() - limit[-5:].mean() > 0.3  # it learns
+    assert limit[-10:].mean() < 0.9 * limit[:10].mean()  # it learns
     gaps = [np.mean([np.abs(trajectory(n, s) - limit).max() for s in range(4)]) for n in widths]
     slope = np.polyfit(np.log(widths), np.log(gaps), 1)[0]
     print(dict(zip(widths, gaps, strict=True)), slope)

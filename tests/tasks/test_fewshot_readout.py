@@ -1,7 +1,7 @@
 """The pi-limit whose readout adapts, against the trajectory of its authors' implementation."""
 
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,8 +27,8 @@ def test_the_authors_trajectory():
     """Losses, accuracies and weights of 20 outer steps on digits; their step sizes begin twice with
     the first factor of the cosine."""
     known = np.load(ORACLE)
-    raw, _ = load_digits(return_X_y=True)
-    x = raw / 16
+    digits: Any = load_digits()
+    x = digits.data / 16
     x = (x - x.mean()) / x.std()
     setting = FewShot(tasks=8, epochs=1, batches=20, inner_lr=0.353553, clip=0.1)
     with float64():
@@ -37,17 +37,14 @@ def test_the_authors_trajectory():
         )
         zeros = [jnp.zeros(48), jnp.zeros(48)]
         state = Features(engine.state_of(jnp.asarray(known["init_A1"]), [operator], zeros), 0)
-    part = SimpleNamespace(dimension=64)
     for number, (support, queries) in enumerate(
         zip(known["train_idx"], known["test_idx"], strict=True)
     ):
         pixels = Pixels(x[support], x[queries], labels(5, 1), labels(5, 1))
-        part.pixels = lambda episodes, pixels=pixels: pixels
-        few = SimpleNamespace(in_chunks=lambda: [None])
-        right = hits(LEARNER.outputs(state, part, few, setting, 1), labels(5, 1))
+        right = hits(LEARNER.adapted(state, pixels, setting, 1), labels(5, 1))
         assert right.mean() == pytest.approx(known["acc"][number], abs=1e-6)
         now = state._replace(steps=max(number - 1, 0))  # the authors' schedule starts a step late
-        stepped = LEARNER.step(now, part, None, setting)
+        stepped = LEARNER.stepped(now, pixels, setting)
         assert stepped.loss == pytest.approx(known["loss"][number], rel=1e-9)
         state = stepped.state
     np.testing.assert_allclose(state.layers.first, known["final_A1"], rtol=1e-9, atol=1e-12)
@@ -88,7 +85,8 @@ def test_it_trains_and_the_best_state_outlives_the_steps():
     drawings = Drawings(
         "toy", (255 * ink).astype(np.uint8), np.arange(10) * 4, tuple(map(str, range(9)))
     )
-    parts = tuple(Part(drawings, number, np.arange(3) + 3 * number, 1) for number in range(3))
+    train, validation, test = (Part(drawings, k, np.arange(3) + 3 * k, 1) for k in range(3))
+    parts = train, validation, test
     setting = FewShot(
         way=3, tasks=2, epochs=3, batches=3, validation_tasks=10, test_tasks=10, clip=0.1
     )  # fmt: skip

@@ -77,7 +77,7 @@ def project(net: FiniteNetwork, directions: Directions | None) -> optax.Gradient
     """
     stack = stack_of(net.network)
 
-    def init(params):
+    def init(params) -> Any:
         del params
         assert directions is not None
         return tuple(

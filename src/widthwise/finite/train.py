@@ -38,6 +38,25 @@ class NetworkState(AbstractState, eqx.Module):
         return Prediction(value, None, "one draw of initial weights")
 
 
+    def feature_kernel(
+        self,
+        x1: Float[np.ndarray, "n d"],
+        x2: Float[np.ndarray, "m d"] | None = None,
+        *,
+        normalized: bool = False,
+    ) -> Float[np.ndarray, "n m"]:
+        """The kernel of the last hidden layer's features, their mean product over neurons;
+        `normalized` for features of length one."""
+        both = x1 if x2 is None else np.concatenate([x1, x2])
+        with float64():
+            wide = jax.tree.map(lambda w: np.asarray(w, np.float64), self.parameters)
+            h = np.asarray(list(self.net.features(wide, jnp.asarray(both)).values())[-1])
+        if normalized:
+            h = np.sqrt(h.shape[1]) * h / np.linalg.norm(h, axis=1, keepdims=True)
+        found = h @ h.T / h.shape[1]
+        return found if x2 is None else found[: len(x1), len(x1) :]
+
+
 def outputs(net: FiniteNetwork, parameters: PyTree, x) -> Float[np.ndarray, "m k"]:
     """The network's outputs at any number of rows."""
     x = np.asarray(x)

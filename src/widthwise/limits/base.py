@@ -28,6 +28,9 @@ class Work(NamedTuple):
     advance: Callable[[float], None] = lambda share: None  # called with the share done since then
 
 
+UNKEPT = Work()
+
+
 class Start(NamedTuple):
     """An initial function: its values at training and probe rows, and itself for new rows."""
 
@@ -48,7 +51,7 @@ class AbstractPrepared(abc.ABC):
     """A limit on one problem, its kernels computed: can be trained from many initial functions."""
 
     @abc.abstractmethod
-    def train(self, start: Start | None = None, work: Work = Work()) -> Trained:
+    def train(self, start: Start | None = None, work: Work = UNKEPT) -> Trained:
         """`start` None: the mean over initialisations, with the covariance if it is known.
 
         A training that takes long writes `work.checkpoint` from time to time and goes on from it.

@@ -10,6 +10,7 @@ from widthwise.kernels import kernel_matrix
 from widthwise.kernels.matrix import check_memory
 from widthwise.learner import AbstractLearner, Posterior
 from widthwise.limits.base import (
+    UNKEPT,
     AbstractLimit,
     AbstractPrepared,
     Start,
@@ -91,7 +92,7 @@ class _Prepared(AbstractPrepared):
     state: "PosteriorState"
     notes: tuple[str, ...]
 
-    def train(self, start: Start | None = None, work: Work = Work()) -> Trained:
+    def train(self, start: Start | None = None, work: Work = UNKEPT) -> Trained:
         """Bayes starts from no function, so `start` changes nothing."""
         problem, state = self.problem, self.state
         # (K + noise) weights = y: what is left of the targets at the training rows is noise

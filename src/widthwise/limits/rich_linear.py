@@ -7,11 +7,19 @@ import numpy as np
 from jaxtyping import Float
 
 from widthwise.learner import AbstractLearner, GradientDescent
-from widthwise.limits.base import AbstractLimit, AbstractPrepared, EmptyCell, Start, Trained, Work
+from widthwise.limits.base import (
+    UNKEPT,
+    AbstractLimit,
+    AbstractPrepared,
+    EmptyCell,
+    Start,
+    Trained,
+    Work,
+)
 from widthwise.limits.descent import loss_slope
 from widthwise.network.build import slot_of, specify
 from widthwise.network.dense import Dense, Readout
-from widthwise.network.layer import AbstractLayer, Chain, Weight
+from widthwise.network.layer import AbstractLayer, Chain
 from widthwise.network.names import layer_names
 from widthwise.problem import Diverged, Problem, batches, logged_steps, loss_value
 from widthwise.run import AbstractState, Prediction, Trajectory
@@ -55,8 +63,8 @@ class Constants(NamedTuple):
     """What network and scaling leave at infinite width: of weight, bias, readout, its bias."""
 
     start: tuple[float, float, float]  # sizes of the initial vectors; the last bias starts at zero
-    rates: tuple[float, float, float, float]  # step sizes in the coordinates of LinearWeights
-    multipliers: tuple[float, float, float, float]  # the layers' own factors on them
+    units: tuple[float, float, float, float]  # bring a gradient into the weights' coordinates
+    rates: tuple[float, float, float, float]  # the scaling's and the layers' factors on a step
 
 
 class RichLinear(AbstractLimit):
@@ -128,19 +136,19 @@ def constants(
     """
     hidden, readout = specify(network, n_inputs, n_outputs)
     weights = (hidden.weight, hidden.bias, readout.weight, readout.bias)
-    slots = [slot_of(Weight(w.fan_in, w.fan_out, w.variance, w.gain), scaling) for w in weights]
-    units, one = Power(float(hidden.weight.fan_out.times), 1.0), Power(1.0)
-    share = Power(1.0 / units.coefficient, -1.0)
+    slots = [slot_of(weight, scaling) for weight in weights]
+    count, one = Power(float(hidden.weight.fan_out.times), 1.0), Power(1.0)
+    share = Power(1.0 / count.coefficient, -1.0)
     sizes = [
         float((slot.multiplier * slot.std * unit).at(np.inf))
-        for slot, unit in zip(slots, (one, one, units, one), strict=True)
+        for slot, unit in zip(slots, (one, one, count, one), strict=True)
     ]
-    rates = [
-        float((slot.multiplier * slot.multiplier * slot.rate * unit).at(np.inf))
-        for slot, unit in zip(slots, (share, share, units, one), strict=True)
+    units = [
+        float((s.multiplier * s.multiplier * Power(1.0, s.rate.exponent) * unit).at(np.inf))
+        for s, unit in zip(slots, (share, share, count, one), strict=True)
     ]
-    multipliers = [float(weight.lr_multiplier) for weight in weights]
-    return Constants(tuple(sizes[:3]), tuple(rates), tuple(multipliers))  # type: ignore[arg-type]
+    rates = [float(slot.rate.coefficient) for slot in slots]
+    return Constants(tuple(sizes[:3]), tuple(units), tuple(rates))  # type: ignore[arg-type]
 
 
 def initial_weights(start: tuple[float, float, float], r: int, k: int) -> LinearWeights:
@@ -179,29 +187,29 @@ def advance(
     the schedule's, on step size and bound."""
     assert learner.lr is not None
     lr = factor * learner.lr
-    rates, multipliers = (*constants.rates, 0.0), (*constants.multipliers, constants.multipliers[0])
-    scales = _clipping(gradient, rates, learner, factor)
+    units, rates = (*constants.units, 0.0), (*constants.rates, constants.rates[0])
+    scales = _clipping(gradient, units, learner, factor)
     weights, velocity = [], []
-    for w, v, g, w0, rate, multiplier, scale in zip(
-        *moving, gradient, first, rates, multipliers, scales, strict=True
+    for w, v, g, w0, unit, rate, scale in zip(
+        *moving, gradient, first, units, rates, scales, strict=True
     ):
-        pulled = (learner.ridge / rows) * (w - w0) if multiplier else 0.0
-        shrunk = learner.weight_decay * w if multiplier else 0.0
-        v = learner.momentum * v + multiplier * rate * scale * g + pulled
+        pulled = (learner.ridge / rows) * (w - w0) if rate else 0.0  # layers at rest stay
+        shrunk = learner.weight_decay * w if rate else 0.0
+        v = learner.momentum * v + rate * unit * scale * g + pulled
         velocity.append(v)
         weights.append(w - lr * (v + shrunk))
     return Moving(LinearWeights(*weights), LinearWeights(*velocity))
 
 
 def _clipping(
-    gradient: LinearWeights, rates: tuple[float, ...], learner: GradientDescent, factor: float
+    gradient: LinearWeights, units: tuple[float, ...], learner: GradientDescent, factor: float
 ) -> tuple[float, ...]:
     """What brings the norms of tensors, or of all together, under the bound of this step."""
     if learner.clip is None:
-        return (1.0,) * len(rates)
-    squared = [rate * float(np.vdot(g, g)) for g, rate in zip(gradient, rates, strict=True)]
+        return (1.0,) * len(units)
+    squared = [unit * float(np.vdot(g, g)) for g, unit in zip(gradient, units, strict=True)]
     if learner.clip_by == "global":
-        squared = [sum(squared)] * len(rates)
+        squared = [sum(squared)] * len(units)
     bound = factor * learner.clip
     return tuple(min(1.0, bound / norm) if norm > 0 else 1.0 for norm in np.sqrt(squared))
 
@@ -215,7 +223,7 @@ class _Prepared(AbstractPrepared):
     order: int
     logs: int
 
-    def train(self, start: Start | None = None, work: Work = Work()) -> Trained:
+    def train(self, start: Start | None = None, work: Work = UNKEPT) -> Trained:
         learner, problem, basis = self.limit.learner, self.problem, self.basis
         x, y, count = problem.x_train @ basis, problem.y_train, len(problem.x_train)
         order = batches(count, learner.steps, learner.batch_size, self.order)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from widthwise.kernels import KernelMatrices, kernel_matrix
 from widthwise.kernels.matrix import check_memory, layer_kernels
 from widthwise.learner import AbstractLearner, GradientDescent, GradientFlow
-from widthwise.limits.base import AbstractLimit, AbstractPrepared, Start, Trained, Work
+from widthwise.limits.base import UNKEPT, AbstractLimit, AbstractPrepared, Start, Trained, Work
 from widthwise.limits.descent import AbstractDescent, descent_of
 from widthwise.network.layer import AbstractLayer
 from widthwise.network.names import layer_names
@@ -88,7 +88,7 @@ class _Prepared(AbstractPrepared):
     cross: KernelMatrices
     descent: AbstractDescent
 
-    def train(self, start: Start | None = None, work: Work = Work()) -> Trained:
+    def train(self, start: Start | None = None, work: Work = UNKEPT) -> Trained:
         problem, loss = self.problem, self.limit.learner.loss
         zero = np.zeros_like(problem.y_train), np.zeros_like(problem.y_test)
         f_train, f_test = zero if start is None else (start.train, start.test)

@@ -5,7 +5,8 @@ weights are too: what they would be, projected. Layer 1 is Omega_1 A_1^T. A hidd
 Omega_l sum_m A_m f(Omega_(l-1) B_m)^T: read at features of r random points B, with coefficients
 K_BB^(-1/2) N, so that W f has the covariance of Gaussian weights there. The readout is a
 variable of one more direction, f(Omega_L u) less f(-Omega_L u), so that it is uncorrelated with
-the features as r grows; for ReLU it is Gaussian. A, B and u are numbers without width: shared by all widths and infinity.
+the features as r grows; for ReLU it is Gaussian. A, B and u are numbers without width, shared by
+all widths and infinity.
 """
 
 from typing import NamedTuple
@@ -84,7 +85,9 @@ def _variances(stack: Stack, slots, x) -> list[float]:
         bias = slot.bias.multiplier.coefficient * slot.bias.std.coefficient
         variance = float(own**2 * level + bias**2)
         found.append(variance)
-        level = variance if nonlinearity is None else float(nonlinearity.dual(*(variance,) * 3))
+        level = variance
+        if nonlinearity is not None:
+            level = float(dual_matrix(nonlinearity, np.full((1, 1), np.sqrt(variance)))[0, 0])
     return found
 
 

@@ -3,32 +3,30 @@
 import dataclasses
 import itertools
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Float
 
 from widthwise import settings
-from widthwise.learner import AbstractLearner, GradientDescent, LossName
-from widthwise.limits.base import AbstractLimit, AbstractPrepared, Start, Trained, Work
+from widthwise.learner import AbstractLearner, GradientDescent
+from widthwise.limits.base import UNKEPT, AbstractLimit, AbstractPrepared, Start, Trained, Work
 from widthwise.limits.descent import loss_slope
 from widthwise.limits.mean_field.matrix import Pace
-from widthwise.limits.mean_field.particles import Layers, Particles
+from widthwise.limits.mean_field.particles import Particles
+from widthwise.limits.mean_field.record import Log, MeanFieldState, Solution, diverged
 from widthwise.limits.mean_field.samples import AbstractSamples, Coordinates, Drawn, Full
 from widthwise.limits.mean_field.sites import Sites, sites_of
 from widthwise.memory import free_memory
 from widthwise.network.layer import AbstractLayer, Chain
 from widthwise.network.stack import NoStack, stack_of
-from widthwise.problem import Diverged, Problem, batches, logged_steps, loss_value
-from widthwise.run import AbstractState, Prediction, Trajectory
+from widthwise.problem import Problem, batches, logged_steps, loss_value
+from widthwise.run import Trajectory
 from widthwise.scaling import AbstractScaling
 
-GROWTH = 1e4  # of the training loss, past which a run is called diverged, as at finite width
 HALVES = 2  # independent solutions, whose difference tells the error of their mean
 OPERATIONS = 2e13  # what a training may take, minutes on a few cores
 EXACT = 1e-13  # tolerance where the solution is exact
 CHAOS = 0.2  # difference of the halves, in units of the targets, that no sampling explains
-LEFT_OUT = 0.01  # share of a row's mean square whose loss moves predictions by about as much
 
 
 class DynamicalMeanField(AbstractLimit):
@@ -118,17 +116,6 @@ class DynamicalMeanField(AbstractLimit):
         return _Prepared(self, sites, problem, order, logs)
 
 
-class _Solution(NamedTuple):
-    """One half: outputs and kernels at the logged steps, and the network that is left."""
-
-    train: Float[np.ndarray, "t n k"]
-    test: Float[np.ndarray, "t m k"]
-    kernels: dict[str, Float[np.ndarray, "t q q"]]
-    layers: tuple[Layers, Layers]
-    ranks: tuple[tuple[int, int], ...]
-    left_out: float
-
-
 @dataclasses.dataclass(frozen=True)
 class _Prepared(AbstractPrepared):
     limit: DynamicalMeanField
@@ -137,7 +124,7 @@ class _Prepared(AbstractPrepared):
     order: int
     logs: int
 
-    def train(self, start: Start | None = None, work: Work = Work()) -> Trained:
+    def train(self, start: Start | None = None, work: Work = UNKEPT) -> Trained:
         """Every initial function leads to the same limit: `start` is not read.
 
         Raises `Diverged` where the loss leaves the finite numbers.
@@ -160,7 +147,7 @@ class _Prepared(AbstractPrepared):
     def _times(self) -> tuple[int, ...]:
         return logged_steps(self.limit.learner.steps, self.logs)
 
-    def _sampled(self, work: Work) -> tuple[_Solution, ...]:
+    def _sampled(self, work: Work) -> tuple[Solution, ...]:
         size, hidden = self.limit.samples // HALVES, self.sites.hidden
         found = []
         for half in range(HALVES):
@@ -169,7 +156,7 @@ class _Prepared(AbstractPrepared):
             found.append(self._solve(spaces, lambda share: work.advance(share / HALVES)))
         return tuple(found)
 
-    def _exactly(self, work: Work) -> tuple[_Solution, ...]:
+    def _exactly(self, work: Work) -> tuple[Solution, ...]:
         for doubling in itertools.count():
             spaces = tuple(Coordinates(256 << doubling) for _ in self.sites.hidden)
             shares: list[float] = []  # told at the end: an attempt may run out of coordinates
@@ -183,7 +170,7 @@ class _Prepared(AbstractPrepared):
 
     def _solve(
         self, spaces: tuple[AbstractSamples, ...], advance: Callable[[float], None]
-    ) -> _Solution:
+    ) -> Solution:
         problem, learner = self.problem, self.limit.learner
         assert learner.lr is not None
         tolerance = EXACT if self.sites.linear else self.limit.tolerance
@@ -193,7 +180,7 @@ class _Prepared(AbstractPrepared):
         )  # fmt: skip
         chosen = batches(len(problem.x_train), learner.steps, learner.batch_size, self.order)
         factors = learner.schedule.factors(learner.steps)
-        log = _Log(self, particles)
+        log = Log(problem, learner.loss, particles)
         log.write(0)
         for before, now in itertools.pairwise(self._times):
             try:
@@ -209,11 +196,11 @@ class _Prepared(AbstractPrepared):
                         )  # fmt: skip
                     log.write(now)
             except FloatingPointError:
-                raise _diverged(now) from None
+                raise diverged(now) from None
             advance((now - before) / learner.steps)
         return log.solution()
 
-    def _notes(self, halves: tuple[_Solution, ...], lost: np.ndarray) -> tuple[str, ...]:
+    def _notes(self, halves: tuple[Solution, ...], lost: np.ndarray) -> tuple[str, ...]:
         ranks = ", ".join(f"{a} and {b}" for a, b in halves[0].ranks)
         met = f"the hidden matrices met {ranks} directions of features and gradients"
         if len(halves) == 1:
@@ -229,82 +216,13 @@ class _Prepared(AbstractPrepared):
             left_out = max(half.left_out for half in halves)
             if ranks:
                 notes.append(f"{met[0].upper()}{met[1:]}, which left out at most {left_out:.1%}.")
-            if left_out > LEFT_OUT:
-                notes.append("The directions found no room: raise samples.")
+            if left_out > 1.01 * self.limit.tolerance:
+                notes.append("More directions found no room: raise samples.")
             if apart > CHAOS * float(np.sqrt(np.mean(self.problem.y_train**2))):
                 notes.append(
-                    f"The two halves come {apart:.2g} apart: past the edge of stability training is "
-                    "chaotic and no one function is its limit; lower lr, or raise samples."
+                    f"The two halves come {apart:.2g} apart: past the edge of stability training "
+                    "is chaotic and no one function is its limit; lower lr, or raise samples."
                 )
         if lost[-1] > lost[0]:
             notes.append("The training loss ended above its start: lr is past what is stable.")
         return tuple(notes)
-
-
-class _Log:
-    """Collects outputs and kernels of one half."""
-
-    def __init__(self, prepared: _Prepared, particles: Particles):
-        self._problem, self._particles = prepared.problem, particles
-        self._loss: LossName = prepared.limit.learner.loss
-        self._train: list[np.ndarray] = []
-        self._test: list[np.ndarray] = []
-        self._kernels: list[dict[str, np.ndarray]] = []
-        self._first = 1.0
-
-    def write(self, step: int) -> None:
-        problem, layers = self._problem, self._particles.layers()
-        train = _outputs(layers, problem.x_train)
-        lost = loss_value(train, problem.y_train, self._loss)
-        if not self._train:
-            self._first = max(float(lost), 1.0)
-        if not lost <= GROWTH * self._first:
-            raise _diverged(step)
-        self._train.append(train)
-        self._test.append(_outputs(layers, problem.x_test))
-        found, now = {}, layers[0]
-        features = now.features(problem.probes, together=True)
-        for i, (site, at) in enumerate(zip(now.sites, features, strict=True)):
-            weight = now.weight if i + 1 == len(features) else now.links[i + 1].weight
-            if site.name is not None:
-                found[site.name] = (at @ at.T * weight).astype(np.float64)
-        self._kernels.append(found)
-
-    def solution(self) -> _Solution:
-        kernels = {name: np.stack([x[name] for x in self._kernels]) for name in self._kernels[0]}
-        now, drawn = self._particles.layers()
-        kept = tuple(
-            layers._replace(links=tuple(x._replace(spares=x.spares[:1]) for x in layers.links))
-            for layers in (now, drawn)
-        )
-        return _Solution(
-            np.stack(self._train), np.stack(self._test), kernels, (kept[0], kept[1]),
-            self._particles.ranks, self._particles.left_out,
-        )  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True)
-class MeanFieldState(AbstractState):
-    """The particles of every half, trained and as they were drawn."""
-
-    halves: tuple[tuple[Layers, Layers], ...]
-
-    def predict(self, x: Float[np.ndarray, "m d"], covariance: bool) -> Prediction:
-        columns = self.halves[0][0].links[0].basis.shape[1]
-        if x.shape[1] != columns:
-            raise ValueError(f"x has {x.shape[1]} columns and training had {columns}.")
-        value = np.mean([_outputs(layers, x) for layers in self.halves], axis=0)
-        return Prediction(value, None, "the limit, which forgets the initial weights")
-
-
-def _outputs(layers: tuple[Layers, Layers], x) -> Float[np.ndarray, "m k"]:
-    """The limit starts from the zero function; what samples make of it is taken off."""
-    now, drawn = layers
-    return now.outputs(x) - drawn.outputs(x)
-
-
-def _diverged(step: int) -> Diverged:
-    return Diverged(
-        f"The mean-field limit left the finite numbers by step {step}: lower lr, or leave it out "
-        "for the largest stable step times a safety factor."
-    )

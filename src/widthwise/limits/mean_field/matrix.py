@@ -36,7 +36,7 @@ class Link(NamedTuple):
     gain: float  # of F
     returned: Block  # d
     answers: Block  # H
-    mixing: Float[np.ndarray, "j k"]  # what the map makes of e, along d
+    moved: Float[np.ndarray, "j k"]  # C
     spares: Block  # Gaussians of the layer after, for features outside the basis
     spare_gain: float
     bias: Float[np.ndarray, " s"]
@@ -55,9 +55,9 @@ class Link(NamedTuple):
         else:
             lengths = np.sqrt(np.einsum("ps,ps->p", rest, rest) * self.weight)
             new = lengths[:, None] * self.spares[0]
-        answered = along @ self.mixing.T + self.spare_gain * self.weight * (rest @ self.answers.T)
-        images = self.gain * (along @ self.images)
-        return images + self.spare_gain * new + answered @ self.returned + self.bias
+        answered = (features @ self.answers.T) * (self.weight * self.gain)
+        back = (along @ self.moved.T + answered) @ self.returned
+        return self.gain * (along @ self.images) + self.spare_gain * new + back + self.bias
 
 
 @final
@@ -78,7 +78,6 @@ class Matrix:
         self._basis, self._answers = before.stack(), before.stack()
         self._returned, self._images = after.stack(), after.stack()
         none = np.zeros((0, 0), before.dtype)
-        self._answered, self._imaged = none, none  # <H_j e_k> and <d_j F_k>
         self._moved, self._velocity = none, none  # C and its velocity
         self._largest = [0.0, 0.0]  # mean square of rows so far: features, gradients
         self._met: tuple[np.ndarray, np.ndarray] = none, none
@@ -98,16 +97,14 @@ class Matrix:
         new = self._new(features, self._basis, self._before, side=0)
         if len(new):
             images = self._after.fresh(len(new))
-            answered = self._before.inner(self._answers.rows, new)
-            self._answered = np.hstack([self._answered, answered])
-            imaged = self._after.inner(self._returned.rows, images)
-            self._imaged = np.hstack([self._imaged, imaged])
             self._basis.add(new)
             self._images.add(images)
             self._grow(0, len(new))
         along = self._before.inner(features, self._basis.rows)
         self._met = along, self._met[1]
-        mixed = along @ (self._moved + self._gain * self._answered).T
+        mixed = along @ self._moved.T + self._gain * self._before.inner(
+            features, self._answers.rows
+        )
         return self._gain * (along @ self._images.rows) + mixed @ self._returned.rows
 
     def backward(self, gradients: Block) -> Block:
@@ -115,16 +112,12 @@ class Matrix:
         new = self._new(gradients, self._returned, self._after, side=1)
         if len(new):
             answers = self._before.fresh(len(new))
-            answered = self._before.inner(answers, self._basis.rows)
-            self._answered = np.vstack([self._answered, answered])
-            imaged = self._after.inner(new, self._images.rows)
-            self._imaged = np.vstack([self._imaged, imaged])
             self._returned.add(new)
             self._answers.add(answers)
             self._grow(len(new), 0)
         along = self._after.inner(gradients, self._returned.rows)
         self._met = self._met[0], along
-        mixed = along @ (self._moved + self._gain * self._imaged)
+        mixed = along @ self._moved + self._gain * self._after.inner(gradients, self._images.rows)
         return self._gain * (along @ self._answers.rows) + mixed @ self._basis.rows
 
     def step(self, pace: Pace) -> None:
@@ -140,10 +133,10 @@ class Matrix:
         std, gain = self._tensor.std, self._gain
         now = Link(
             self._before.weight, self._basis.rows, self._images.rows, gain, self._returned.rows,
-            self._answers.rows, self._moved + gain * self._answered, spares, gain, bias,
+            self._answers.rows, self._moved, spares, gain, bias,
         )  # fmt: skip
-        mixing = std * self._answered
-        drawn = now._replace(gain=std, mixing=mixing, spare_gain=std, bias=drawn_bias)
+        moved = np.zeros_like(self._moved)
+        drawn = now._replace(gain=std, moved=moved, spare_gain=std, bias=drawn_bias)
         return now, drawn
 
     def _grow(self, rows: int, columns: int) -> None:

@@ -155,7 +155,7 @@ class Particles:
 
     def layers(self) -> tuple[Layers, Layers]:
         """The network as it stands, and as it was drawn."""
-        none = self._first.now[:0], self._span[:0], np.zeros((0, len(self._span)))
+        none = self._first.now[:0], self._span[:0], self._first.now[:0, : len(self._span)]
         std = self._sites.hidden[0].weight.std
         now = Link(
             1.0, self._span, self._first.now, 1.0, *none, self._spares[0], std * self._kept,

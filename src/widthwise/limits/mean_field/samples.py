@@ -13,7 +13,7 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Float
 
-Block = Float[np.ndarray, "k s"]
+Block = Float[np.ndarray, "_ _"]  # vectors over the samples of a layer, one a row
 
 
 class Full(Exception):
@@ -48,7 +48,9 @@ class AbstractSamples(abc.ABC):
     size: int
     weight: float  # of one sample in a mean
 
-    def inner(self, a: Block, b: Block) -> Float[np.ndarray, "k l"]:
+    def inner(
+        self, a: Float[np.ndarray, "k s"], b: Float[np.ndarray, "l s"]
+    ) -> Float[np.ndarray, "k l"]:
         """Averages over neurons of all products of a row of `a` and one of `b`."""
         return (a @ b.T) * self.weight
 

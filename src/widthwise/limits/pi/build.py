@@ -1,5 +1,7 @@
 """From a network, a scaling and a learner to the rules and the first state of a pi-limit."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -80,14 +82,22 @@ def rows_kept(network: AbstractLayer, projection: Projection, n_outputs: int) ->
     return keep
 
 
-def asleep(state: engine.State) -> engine.State:
-    """The state in NumPy arrays, without the rows that hold nothing: what is written and kept."""
+class Asleep(NamedTuple):
+    """A state in NumPy arrays, without rows that hold nothing: what is written and kept."""
+
+    operators: tuple[rows.Rows, ...]
+    rest: engine.State  # without operators
+
+
+def asleep(state: engine.State) -> Asleep:
+    """What is worth keeping of the engine's state."""
     packed = tuple(rows.gathered(operator) for operator in state.operators)
-    return jax.tree.map(np.asarray, state._replace(operators=packed))
+    return Asleep(packed, jax.tree.map(np.asarray, state._replace(operators=())))
 
 
-def awake(state: engine.State) -> engine.State:
+def awake(kept: Asleep) -> engine.State:
     """The engine's state again."""
-    operators = tuple(rows.operator_of(a, b, w, v, str(a.dtype)) for a, b, w, v in state.operators)
-    rest = jax.tree.map(jnp.asarray, state._replace(operators=()))
-    return rest._replace(operators=operators)
+    operators = tuple(
+        rows.operator_of(a, b, w, v, str(np.asarray(a).dtype)) for a, b, w, v in kept.operators
+    )
+    return jax.tree.map(jnp.asarray, kept.rest)._replace(operators=operators)

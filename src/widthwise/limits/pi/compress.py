@@ -87,7 +87,8 @@ def select(
     for group, wanted in zip(groups, np.diff(ends), strict=True):
         kernel = np.asarray(_tile(pairs, points[group], points[group]), dtype=np.float64)
         weighted = score[group, None] * kernel * score[group]
-        order = scipy.linalg.lapack.dpstrf(weighted, tol=0.0)[1]
+        (pivoted,) = scipy.linalg.get_lapack_funcs(("pstrf",), (weighted,))
+        order = pivoted(weighted, tol=0.0)[1]
         chosen.append(group[order[:wanted] - 1])
     return np.sort(np.concatenate(chosen))
 
@@ -108,15 +109,16 @@ def project(
     jitter = JITTER[str(points.dtype)]
     level = float(np.mean(np.diagonal(gram)))
     diagonal = np.einsum("ii->i", gram)
+    (factorise,) = scipy.linalg.get_lapack_funcs(("potrf",), (gram,))
     while True:
         diagonal += jitter * level
-        factor, failed = scipy.linalg.lapack.get_lapack_funcs("potrf", (gram,))(gram, lower=True)
+        factor, failed = factorise(gram, lower=True)
         if not failed:
             break
         jitter *= 10.0
     solved = scipy.linalg.cho_solve((factor, True), target, overwrite_b=True, check_finite=False)
     found = coefficients[chosen] + solved
-    triangle = scipy.linalg.get_blas_funcs("trmm", (factor,))
+    (triangle,) = scipy.linalg.get_blas_funcs(("trmm",), (factor,))
     half = triangle(1.0, factor, found, lower=True, trans_a=True)
     return found, float(np.sum(half.astype(np.float64) ** 2))
 

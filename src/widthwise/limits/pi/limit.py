@@ -11,7 +11,7 @@ import numpy as np
 
 from widthwise import store
 from widthwise.learner import AbstractLearner, GradientDescent
-from widthwise.limits.base import AbstractLimit, AbstractPrepared, Start, Trained, Work
+from widthwise.limits.base import UNKEPT, AbstractLimit, AbstractPrepared, Start, Trained, Work
 from widthwise.limits.descent import loss_slope
 from widthwise.limits.pi import build, compress, engine, rows
 from widthwise.limits.pi.predict import PiState, kernels_of, outputs_of
@@ -113,7 +113,7 @@ class _Prepared(AbstractPrepared):
     order: int
     logs: int
 
-    def train(self, start: Start | None = None, work: Work = Work()) -> Trained:
+    def train(self, start: Start | None = None, work: Work = UNKEPT) -> Trained:
         """Every initial function leads to the same limit: `start` is not read."""
         projection = self.limit.learner.projection
         assert projection is not None

@@ -1,7 +1,6 @@
 """A trained pi-limit: outputs at new rows, and the kernel of its features."""
 
 import dataclasses
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,11 +22,11 @@ class PiState(AbstractState):
 
     network: AbstractLayer
     rules: engine.Rules
-    weights: Any
+    weights: build.Asleep
     dtype: str
 
     def predict(self, x: Float[np.ndarray, "m d"], covariance: bool) -> Prediction:
-        wanted = len(self.weights.first)
+        wanted = len(self.weights.rest.first)
         if x.shape[1] != wanted:
             raise ValueError(f"x has {x.shape[1]} columns and training had {wanted}.")
         return Prediction(

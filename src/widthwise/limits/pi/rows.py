@@ -21,10 +21,10 @@ SMALLEST, CAPACITY = 64, 2048  # rows of a block; 2048 are 3 MB at r = 400, whic
 class Rows(NamedTuple):
     """A block: A and B as stored, weights w and their velocities v in the type of computation."""
 
-    a: Float[Array, "c k"]
-    b: Float[Array, "c r"]
-    w: Float[Array, " c"]
-    v: Float[Array, " c"]
+    a: Float[Array | np.ndarray, "c k"]
+    b: Float[Array | np.ndarray, "c r"]
+    w: Float[Array | np.ndarray, " c"]
+    v: Float[Array | np.ndarray, " c"]
 
 
 class Operator(NamedTuple):

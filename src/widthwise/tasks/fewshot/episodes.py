@@ -81,8 +81,8 @@ class Part:
     @functools.cached_property
     def rows(self) -> Int[np.ndarray, " n"]:
         """The drawings of the part's classes."""
-        first = self.drawings.first
-        return np.concatenate([np.arange(first[c], first[c + 1]) for c in self.classes])
+        owner = np.repeat(np.arange(len(self.drawings.classes)), self.drawings.counts)
+        return np.flatnonzero(np.isin(owner, self.classes))
 
     @functools.cached_property
     def places(self) -> Int[np.ndarray, " all"]:

@@ -52,7 +52,7 @@ def finding_of(study: Study, found: dict[Member, tuple[MetaRun, ...]]) -> Findin
         },
         table=Table(COLUMNS, tuple(rows)),
         panels=_panels(found, scores),
-        sources=(SOURCE, "finn2017, section 5.2"),
+        sources=(SOURCE, "finn2017, section 5.2", "lake2015, the drawings"),
     )  # fmt: skip
 
 

@@ -39,7 +39,7 @@ def initial_weights(
         vectors = np.eye(size)
     else:
         vectors = rng.standard_normal((int(width), size)) / math.sqrt(width)
-        vectors = np.linalg.qr(vectors, mode="r") if width > size else vectors
+        vectors = np.asarray(np.linalg.qr(vectors, mode="r")) if width > size else vectors
     hidden = np.ascontiguousarray(vectors[:, :d].T) * numbers.input_size
     readout = np.ascontiguousarray(vectors[:, d:].T) * numbers.readout_size
     return Weights(hidden, np.zeros(hidden.shape[1]), readout)

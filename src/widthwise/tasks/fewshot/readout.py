@@ -18,6 +18,7 @@ from widthwise.schedule import AbstractSchedule, Cosine
 from widthwise.solve import float64
 from widthwise.tasks.fewshot.adapt import adapt_values
 from widthwise.tasks.fewshot.base import AbstractMetaLearner, Stepped
+from widthwise.tasks.fewshot.episodes import Pixels
 from widthwise.tasks.fewshot.setting import FewShot
 
 PAIRS = ReluPairs()
@@ -99,11 +100,14 @@ class PiReadout(AbstractMetaLearner):
             return Features(engine.state_of(unit, operators, biases), 0)
 
     def step(self, state, part, episodes, setting):
-        pixels = part.pixels(episodes)
-        count, m = pixels.support.shape[:2]
+        return self.stepped(state, part.pixels(episodes), setting)
+
+    def stepped(self, state: Features, pixels: Pixels, setting: FewShot) -> Stepped:
+        """An outer step on tasks whose drawings are known."""
+        count, m, d = pixels.support.shape
         with self._precision():
             x = np.concatenate([pixels.support, pixels.queries], axis=1)
-            x = jnp.asarray(x.reshape(-1, part.dimension), self.dtype)
+            x = jnp.asarray(x.reshape(-1, d), self.dtype)
             carried = engine.forward(self.rules, state.layers, x)
             g = carried.g[-1].reshape(count, -1, self.rank)
             found = _task_slopes(
@@ -121,23 +125,22 @@ class PiReadout(AbstractMetaLearner):
             return Stepped(Features(moved, state.steps + 1), float(found.losses.mean()))
 
     def outputs(self, state, part, episodes, setting, steps):
-        found = []
-        for few in episodes.in_chunks():
-            pixels = part.pixels(few)
-            with self._precision():
-                support, queries = (
-                    self._features(state, x) for x in (pixels.support, pixels.queries)
-                )
-                inner, cross = (
-                    np.asarray(_kernels(g, support), np.float64) for g in (support, queries)
-                )
-            zero, start = (np.zeros((*g.shape[:2], setting.way)) for g in (support, queries))
-            found.append(
-                adapt_values(
-                    zero, start, inner, cross, pixels.support_labels, setting.inner_lr, steps
-                )
+        few = episodes.in_chunks()
+        return np.concatenate([self.adapted(state, part.pixels(x), setting, steps) for x in few])
+
+    def adapted(
+        self, state: Features, pixels: Pixels, setting: FewShot, steps: int
+    ) -> Float[np.ndarray, "t p k"]:
+        """Outputs at queries after steps of the readout from zero."""
+        with self._precision():
+            support, queries = (self._features(state, x) for x in (pixels.support, pixels.queries))
+            inner, cross = (
+                np.asarray(_kernels(g, support), np.float64) for g in (support, queries)
             )
-        return np.concatenate(found)
+        zero, start = (np.zeros((*g.shape[:2], setting.way)) for g in (support, queries))
+        return adapt_values(
+            zero, start, inner, cross, pixels.support_labels, setting.inner_lr, steps
+        )
 
     def _features(self, state: Features, x: Float[np.ndarray, "t m d"]) -> Float[Array, "t m r"]:
         """The last hidden layer's g of drawings."""

@@ -12,7 +12,7 @@ from widthwise.progress import Progress
 from widthwise.tasks.fewshot.base import AbstractMetaLearner
 from widthwise.tasks.fewshot.drawings import Drawings
 from widthwise.tasks.fewshot.episodes import Part, split
-from widthwise.tasks.fewshot.kernel import LinearKernel, ReluKernel
+from widthwise.tasks.fewshot.kernel import BIAS, META_LR, SIZE, LinearKernel, ReluKernel
 from widthwise.tasks.fewshot.linear import LinearNetwork
 from widthwise.tasks.fewshot.setting import FewShot, numbers_for
 from widthwise.tasks.fewshot.train import AGAIN, RUN, MetaRun, meta_train
@@ -117,7 +117,7 @@ class Study:
 
     def _key(self, member: Member, seed: int, known: str) -> str:
         """A name that changes with whatever a run depends on."""
-        numbers = None if member.width is None else numbers_for(member.width)
+        numbers = (META_LR, SIZE, BIAS) if member.width is None else numbers_for(member.width)
         depends = repr((__version__, member, numbers, self.setting, seed, known))
         digest = hashlib.sha256(depends.encode()).hexdigest()[:12]
         return f"{digest}-{member.name.replace(' ', '-')}-seed-{seed}"

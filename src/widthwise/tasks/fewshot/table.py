@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
+from widthwise.memory import free_memory
 from widthwise.tasks.fewshot.episodes import Part
 
 TILE = 64  # drawings whose kernels are made at a time
@@ -95,13 +96,8 @@ def _tiles(
 
 
 def _check(rows: int, columns: int) -> None:
-    need = 4 * rows * columns
-    try:
-        with open("/proc/meminfo") as lines:
-            free = next(int(x.split()[1]) * 1024 for x in lines if x.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return  # no way to ask here; NumPy refuses by itself
-    if need > free:
+    need, free = 4 * rows * columns, free_memory()
+    if free is not None and need > free:
         raise MemoryError(
             f"Kernels of {rows} drawings with {columns} turned training drawings need "
             f"{need / 1e9:.1f} GB and {free / 1e9:.1f} GB are free: leave the ReLU kernels out."

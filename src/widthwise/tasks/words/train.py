@@ -23,7 +23,7 @@ from widthwise.tasks.words.machine import AbstractMachine, State, start, usual
 from widthwise.tasks.words.settings import BagOfWords
 
 SENTENCES = 8  # between two looks at the clock and at Ctrl-C
-SHARE = 50  # a checkpoint costs at most this part of the time
+SHARE = 20  # checkpoints cost at most one part of so many of the time
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
