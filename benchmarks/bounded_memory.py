@@ -1,7 +1,7 @@
 """Rows a pi-limit keeps against its accuracy and time, on digits or on CIFAR-10.
 
-    python benchmarks/bounded_memory.py                    # digits, 5 seeds
-    python benchmarks/bounded_memory.py --cifar FOLDER     # 10,000 images of the binary batches
+python benchmarks/bounded_memory.py                    # digits, 5 seeds
+python benchmarks/bounded_memory.py --cifar FOLDER     # 10,000 images of the binary batches
 """
 
 import argparse

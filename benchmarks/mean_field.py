@@ -61,7 +61,7 @@ def main() -> None:
         )
     wide = dict(weight_variance=2.0, bias_multiplier=0.0)
     deep_relu = Dense(**wide) >> Relu() >> Dense(**wide) >> Relu() >> Readout(**UNIT)
-    for name, network, lr in (("2 hidden tanh", DEEP_TANH, 0.5), ("2 hidden relu", deep_relu, 0.2)):
+    for name, network, lr in (("2 hidden tanh", DEEP_TANH, 0.5), ("2 hidden relu", deep_relu, 0.1)):
         for rows in (30, 100, 300):
             limit = DynamicalMeanField(network, MuP(), GradientDescent(lr=lr, steps=100))
             trained, cpu, wall = timed(limit, digits(rows), logs=6)

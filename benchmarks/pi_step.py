@@ -1,6 +1,6 @@
 """One step of the pi-limit against the floor of its matrix products, on one thread.
 
-    python benchmarks/pi_step.py
+python benchmarks/pi_step.py
 """
 
 import os

@@ -70,7 +70,9 @@ def test_sigkill(tmp_path, capsys):
             print(f"killed {pause * 1e3:.0f} ms after mark {wanted} of {moment!r}")
     child, resumed = start("killed")
     left = child.communicate()[0].split()
-    assert child.returncode == 0 and left.count("compress") < marks.count("compress"), "it began again"
+    assert child.returncode == 0 and left.count("compress") < marks.count("compress"), (
+        "it began again"
+    )
     first, second = Run.load(whole), Run.load(resumed)
     for name in ("steps", "train_loss", "test_loss", "predictions"):
         expected = getattr(first.trajectory, name)

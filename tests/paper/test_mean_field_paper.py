@@ -1,4 +1,4 @@
-"""Mean field at full size: networks of width 4,096, the rate of approach, what widths scatter by."""
+"""Mean field at full size: networks of width 4,096, and the rate at which networks approach it."""
 
 from typing import Any
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import widthwise.tasks.fewshot as task
 from widthwise import store
 from widthwise.cli import main
 from widthwise.data.base import DataError
@@ -214,8 +215,6 @@ def test_a_study_and_its_finding(drawings, tmp_path):
 
 
 def test_command_line(folder, tmp_path, monkeypatch, capsys):
-    import widthwise.tasks.fewshot as task
-
     few = dict(tasks=2, batches=2, validation_tasks=4, test_tasks=4)
     monkeypatch.setattr(task, "FewShot", lambda **given: FewShot(**(few | given)))
     words = ["fewshot", str(folder), "--widths", "2,inf", "--kernels", "linear", "--seeds", "1"]
@@ -231,6 +230,29 @@ def test_command_line(folder, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["fewshot", str(tmp_path / "nowhere")])
     assert stop.value.code == 2 and "does not exist" in capsys.readouterr().err
+
+
+def test_interrupted_command_says_what_is_kept(folder, tmp_path, monkeypatch, capsys):
+    few = dict(tasks=2, batches=2, validation_tasks=4, test_tasks=4)
+    monkeypatch.setattr(task, "FewShot", lambda **given: FewShot(**(few | given)))
+    words = ["fewshot", str(folder), "--widths", "3", "--kernels", "", "--seeds", "1"]
+    words += ["--epochs", "3", "--way", "3", "--out", str(tmp_path / "out")]
+    step, calls = LinearNetwork.step, []
+
+    def stopped(*given):
+        calls.append(None)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return step(*given)
+
+    with monkeypatch.context() as patched, pytest.raises(SystemExit) as stop:
+        patched.setattr(LinearNetwork, "step", stopped)
+        main(words)
+    assert stop.value.code == 130 and "the same command resumes" in capsys.readouterr().err
+    assert len(list((tmp_path / "out" / "runs").glob("*.part"))) == 1
+    assert not (tmp_path / "out" / "report.html").exists()
+    main(words)
+    assert "width 3: " in capsys.readouterr().out
 
 
 KILLED = """

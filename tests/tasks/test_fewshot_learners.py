@@ -200,6 +200,12 @@ def test_kernel_learners_sum_coefficients_by_drawing(kind):
         np.testing.assert_allclose(found, out, rtol=1e-4, atol=1e-5)
 
 
+def test_kernels_that_do_not_fit_are_refused(monkeypatch):
+    monkeypatch.setattr("widthwise.tasks.fewshot.table.free_memory", lambda: 1000)
+    with pytest.raises(MemoryError, match="40 drawings with 160 turned .* leave the ReLU kernels"):
+        ReluKernel.of(part(), (part(),), "gp")
+
+
 def test_numbers_of_the_nearest_width():
     assert numbers_for(1) == numbers_for(2) and numbers_for(65) != numbers_for(63)
     assert numbers_for(8192) == numbers_for(math.inf)

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -239,7 +240,7 @@ def test_checkpoint_of_another_training_and_damage(tmp_path):
     path = tmp_path / "kept"
     train(corpus, 8, SMALL, checkpoint=path)
     for other in ({"width": 16}, {"seed": 1}, {"machine": Batches(batch=8)}):
-        asked = {"width": 8, "settings": SMALL, "checkpoint": path} | other
+        asked: Any = {"width": 8, "settings": SMALL, "checkpoint": path} | other
         with pytest.raises(ValueError, match="belongs to another training"):
             train(corpus, **asked)
     content = path.read_bytes()
@@ -281,6 +282,7 @@ def test_refusals(asked, match):
 
 
 def test_settings_are_refused_when_written():
+    wrong: Any
     for wrong in ({"window": 0}, {"negative": 0}, {"sample": 0.0}, {"sentence": 1}, {"rate": 0.0}):
         with pytest.raises(ValueError, match=f"{next(iter(wrong))} of BagOfWords"):
             BagOfWords(**wrong)

@@ -37,7 +37,6 @@ class NetworkState(AbstractState, eqx.Module):
             value = outputs(self.net, wide, x)
         return Prediction(value, None, "one draw of initial weights")
 
-
     def feature_kernel(
         self,
         x1: Float[np.ndarray, "n d"],

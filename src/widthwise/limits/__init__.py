@@ -7,5 +7,6 @@ from widthwise.limits.base import Work as Work
 from widthwise.limits.evidence import log_evidence as log_evidence
 from widthwise.limits.nngp import NNGP as NNGP
 from widthwise.limits.pi import PiLimit as PiLimit
+from widthwise.limits.rich_linear import RichLinear as RichLinear
 from widthwise.limits.table import lookup as lookup
 from widthwise.limits.tangent import TangentKernel as TangentKernel

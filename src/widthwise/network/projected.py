@@ -22,8 +22,6 @@ from widthwise.network.stack import Stack, of_stack, stack_of
 from widthwise.scaling import AbstractScaling
 from widthwise.solve import float64
 
-source = "yang2022pi, section 4"
-
 
 class Coefficients(NamedTuple):
     """An operator's rows: coefficients A and points B."""

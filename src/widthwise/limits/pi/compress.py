@@ -19,7 +19,6 @@ from widthwise.limits.pi import rows
 from widthwise.limits.pi.pairs import AbstractPairs
 from widthwise.limits.pi.rows import Operator
 
-source = "rahimi2007, section 1; chen2025rpcholesky, Algorithm 2.1"
 GROUP = 1024  # rows among which pivots are chosen
 TILE = 2048  # rows and columns of a kernel tile
 PROBES = 512  # rows at which the error is measured

@@ -41,7 +41,9 @@ class PiLimit(AbstractLimit):
     their duals.
     """
 
-    source: ClassVar[str] = "yang2022pi, sections 3 and 4"
+    source: ClassVar[str] = (
+        "yang2022pi, sections 3 and 4; williams2001, section 2; chen2025, section 2"
+    )
     regime: ClassVar[str] = "rich"
     learners: ClassVar[tuple[type[AbstractLearner], ...]] = (GradientDescent,)
     follows_start: ClassVar[bool] = False
