@@ -15,7 +15,7 @@ import numpy as np
 import widthwise as ww
 from widthwise.measure.agreement import accuracy
 
-# The published CIFAR-10 settings: there the first layer has 1/10 of the step size, the last 4 times.
+# As in the published CIFAR-10 settings: the first layer has 1/10 of the step size, the last 4x.
 NET = (
     ww.Dense(weight_variance=64.0, bias_multiplier=0.35, lr_multiplier=0.1)
     >> ww.Relu()

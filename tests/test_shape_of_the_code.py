@@ -19,8 +19,8 @@ files = pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(S
 
 # Who stands on whom: a module imports from shelves below its own, or from its own folder.
 SHELVES = [
-    {"settings", "refusal", "place", "progress", "solve", "lookup", "store"},
-    {"scaling", "learner"},
+    {"settings", "refusal", "place", "progress", "solve", "lookup", "store", "memory"},
+    {"scaling", "learner", "schedule", "projection"},
     {"run", "problem", "data"},
     {"network"},
     {"kernels"},
@@ -39,6 +39,8 @@ ALLOWED = {
     ("lookup", "network"): "names in words are looked up in the registries when they are read",
     ("lookup", "scaling"): "as above",
     ("lookup", "learner"): "as above",
+    ("lookup", "schedule"): "as above",
+    ("lookup", "projection"): "as above",
     ("lookup", "limits"): "as above",
     ("lookup", "measure"): "as above",
     ("lookup", "data"): "as above",

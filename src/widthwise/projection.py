@@ -13,8 +13,8 @@ Storage = Literal["float64", "float32", "bfloat16"]
 class Projection(eqx.Module):
     """Gradients of hidden layers are projected onto `rank` random directions of their outputs.
 
-    >>> Projection(400, rows=5000)
-    Projection(rank=400, rows=5000)
+    >>> Projection(200, rows=5000)
+    Projection(rank=200, rows=5000)
 
     It holds at every width: at width inf it makes the pi-limit, whose layers are sums over the
     samples seen, one row each. `rows`, `memory` and `tolerance` bound what the limit remembers;

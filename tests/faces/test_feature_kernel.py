@@ -1,6 +1,7 @@
 """Learned feature kernels in scikit-learn's machines."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,9 +29,10 @@ def run(request):
 def test_machines_take_it(run):
     run, data = run
     labels = data.labels_train
-    kernel = FeatureKernel(run)
+    kernel: Any = FeatureKernel(run)
     assert SVC(kernel=kernel, C=100).fit(data.x_train, labels).score(data.x_train, labels) > 0.9
-    process = GaussianProcessRegressor(FeatureKernel(run, normalized=True) + WhiteKernel(0.1))
+    noisy: Any = FeatureKernel(run, normalized=True) + WhiteKernel(0.1)
+    process: Any = GaussianProcessRegressor(noisy)
     mean, std = process.fit(data.x_train, data.y_train[:, 0]).predict(data.x_test, return_std=True)
     assert mean.shape == std.shape == (len(data.x_test),)
 

@@ -17,6 +17,7 @@ from widthwise.problem import Diverged, Problem, logged_steps
 from widthwise.scaling import NTK, MeanField, MuP, Richness
 from widthwise.schedule import Linear
 
+MUP = MuP()
 UNIT: Any = dict(weight_variance=1.0, bias_multiplier=0.0)
 DEEP_TANH = Dense(**UNIT) >> Tanh() >> Dense(**UNIT) >> Tanh() >> Readout(**UNIT)
 DEEP_ERF = Dense(**UNIT) >> Erf() >> Dense(**UNIT) >> Erf() >> Readout(**UNIT)  # a quick kernel
@@ -32,7 +33,7 @@ def problem(rows=4, columns=6, outputs=1, test=3, seed=0) -> Problem:
     return Problem(x[:rows], y[:rows], x[rows:], y[rows:], 0.0, "regression")
 
 
-def solve(network, data, learner, scaling=MuP(), logs=6, **settings) -> Any:  # noqa: B008
+def solve(network, data, learner, scaling: Any = MUP, logs=6, **settings) -> Any:
     limit = DynamicalMeanField(network, scaling, learner, **settings)
     assert limit.refusal() is None
     return limit.prepare(data, order=3, logs=logs).train()
@@ -104,7 +105,7 @@ def test_samples_solve_what_is_linear_without_noise():
     """The same network once in coordinates and once in samples: only what is dropped differs."""
     data, learner = problem(), GradientDescent(lr=0.1, steps=20)
     linear = Dense(**UNIT) >> Dense(**UNIT) >> Readout(**UNIT)
-    same = Elementwise(lambda h: 1.0 * h)
+    same = Elementwise(fn=lambda h: 1.0 * h)
     sampled = Dense(**UNIT) >> same >> Dense(**UNIT) >> same >> Readout(**UNIT)
     one = solve(linear, data, learner).trajectory.predictions
     two = solve(sampled, data, learner, samples=1024, tolerance=1e-5).trajectory.predictions
@@ -128,7 +129,7 @@ LEARNERS = [
 ]  # fmt: skip
 
 
-def held_against_networks(network, learner, width, seeds, allowed, scaling=MuP(1.5)):  # noqa: B008
+def held_against_networks(network, learner, width, seeds, allowed, scaling: Any):
     """Losses and predictions against the mean over networks; the limit is neither at its start nor
     lazy, so that constants and exponents all matter."""
     data = problem(rows=8, columns=5, outputs=3, test=8)
@@ -142,7 +143,7 @@ def held_against_networks(network, learner, width, seeds, allowed, scaling=MuP(1
     mean = np.mean([run.predictions for run in runs], axis=0)
     apart = np.sqrt(np.mean((mean - found.predictions) ** 2, axis=(1, 2)))
     assert apart.max() < allowed, apart
-    assert np.abs(found.predictions[-1]).max() > 15 * allowed
+    assert np.abs(found.predictions[-1]).max() > 8 * allowed
     for name, kernel in found.kernels.items():
         finite = np.mean([run.kernels[name] for run in runs], axis=0)
         size = np.abs(kernel).max()
@@ -153,7 +154,7 @@ def held_against_networks(network, learner, width, seeds, allowed, scaling=MuP(1
 
 @pytest.mark.parametrize("learner", LEARNERS, ids=["everything", "plain"])
 def test_it_is_where_wide_networks_go(learner):
-    held_against_networks(EVERYTHING, learner, width=1024, seeds=3, allowed=0.025)
+    held_against_networks(EVERYTHING, learner, 1024, 3, 0.025, MuP(1.5))
 
 
 @pytest.mark.slow
@@ -301,8 +302,8 @@ def test_what_is_too_large_is_refused_before_it_begins():
 def test_nonlinearities_of_the_user():
     """A function in JAX is enough; it needs no dual."""
     data, learner = problem(), GradientDescent(lr=0.3, steps=10)
-    own = Dense(**UNIT) >> Elementwise(jax.nn.softplus) >> Readout(**UNIT)
-    named = Dense(**UNIT) >> Elementwise(lambda h: jax.numpy.logaddexp(h, 0)) >> Readout(**UNIT)
+    own = Dense(**UNIT) >> Elementwise(fn=jax.nn.softplus) >> Readout(**UNIT)
+    named = Dense(**UNIT) >> Elementwise(fn=lambda h: jax.numpy.logaddexp(h, 0)) >> Readout(**UNIT)
     one = solve(own, data, learner, samples=512).trajectory.predictions
     two = solve(named, data, learner, samples=512).trajectory.predictions
     np.testing.assert_allclose(one, two, atol=1e-4)

@@ -24,7 +24,7 @@ ONE = Problem(np.ones((1, 1)), np.ones((1, 1)), np.empty((0, 1)), np.empty((0, 1
 def test_one_row_and_a_linear_network(gamma0):
     """Its output and kernel obey a closed recursion at every width, so that widths scatter through
     the start only: variances 1 / gamma0^2 and 4 over the width, and no covariance."""
-    lr, steps = 0.05, 20
+    lr, steps = 0.08, 12
 
     def follow(start):
         f, kernel = start
@@ -41,7 +41,7 @@ def test_one_row_and_a_linear_network(gamma0):
 
     limit = DynamicalMeanField(
         Dense(**UNIT) >> Readout(**UNIT), MuP(gamma0), GradientDescent(lr=lr, steps=steps),
-        samples=20_000,
+        samples=60_000,
     )  # fmt: skip
     found = fluctuations(limit, ONE)
     with float64():
@@ -50,7 +50,7 @@ def test_one_row_and_a_linear_network(gamma0):
         outs, last = map(np.asarray, jax.jacobian(follow)(start))
     start_variance = np.diag([1 / gamma0**2, 4.0])
     np.testing.assert_allclose(found.predictions[:, 0], path, atol=1e-7)
-    np.testing.assert_allclose(found.kernel, [[kernel]], rtol=1e-7)
+    np.testing.assert_allclose(found.kernel, [[kernel]], rtol=1e-6)
     expected = outs @ start_variance @ outs.T
     size = np.abs(expected).max()
     np.testing.assert_allclose(found.covariance[:, 0, :, 0], expected, atol=0.03 * size)

@@ -1,6 +1,5 @@
 """The pi-limit: real projected networks of growing width, and its own consistency."""
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -134,7 +133,8 @@ def test_richness_is_a_step_size_and_a_readout():
 
 def test_float32_is_enough_and_bfloat16_nearly():
     exact = limit_of(DEEP, learner_of()).trajectory.predictions[-1]
-    for storage, tolerance in (("float32", 1e-5), ("bfloat16", 2e-2)):
+    cases: Any = (("float32", 1e-5), ("bfloat16", 2e-2))
+    for storage, tolerance in cases:
         learner = learner_of(projection=Projection(6, storage=storage))
         found = limit_of(DEEP, learner).trajectory.predictions[-1]
         assert rms(found - exact) < tolerance * rms(exact)
@@ -150,12 +150,13 @@ def test_a_projection_onto_as_many_directions_changes_no_gradient():
 
 def test_predictions_at_new_rows_and_the_feature_kernel():
     trained, posed = limit_of(DEEP, learner_of()), problem()
-    found = trained.state.predict(posed.x_test, False)
+    state: Any = trained.state
+    found = state.predict(posed.x_test, False)
     np.testing.assert_allclose(found.value, trained.trajectory.predictions[-1], rtol=1e-9)
-    kernel = trained.state.feature_kernel(posed.x_test)
+    kernel = state.feature_kernel(posed.x_test)
     logged = trained.trajectory.kernels["2 Relu()"][-1]
     np.testing.assert_allclose(kernel, logged, rtol=1e-9)
-    cross = trained.state.feature_kernel(posed.x_test, posed.x_test[:3])
+    cross = state.feature_kernel(posed.x_test, posed.x_test[:3])
     np.testing.assert_allclose(cross, kernel[:, :3], rtol=1e-9)
 
 
@@ -286,13 +287,14 @@ def test_refusals():
 
 def test_settings_of_a_projection(unchecked):
     assert GradientDescent(projection=7).projection == Projection(7)
-    for settings, words in (
+    cases: Any = (
         (dict(rank=0), "at least 1"),
         (dict(rows=5, memory="1GB"), "not both"),
         (dict(memory="many"), "is no size"),
         (dict(tolerance=2.0), "share"),
         (dict(storage="int8"), "bfloat16"),
-    ):
+    )
+    for settings, words in cases:
         with pytest.raises(ValueError, match=words):
             Projection(**settings)
 
@@ -307,11 +309,12 @@ def test_digits_at_widths_to_4096():
     learner = GradientDescent(lr=0.5, steps=60, batch_size=64, projection=32)
     family = ww.Family(net, MuP(), learner, (64, 256, 1024, 4096, ww.inf), seeds=4)
     runs = family.train(data, progress=False)
+    limit = runs.limit
+    assert limit is not None
     gaps = np.array([
-        [rms(r.trajectory.predictions[-1] - runs.limit.trajectory.predictions[-1])
+        [rms(r.trajectory.predictions[-1] - limit.trajectory.predictions[-1])
          for r in runs.at(width)]
         for width in runs.widths
     ])  # fmt: skip
     law = fit_power(np.array(runs.widths, float), gaps)
     assert -0.65 < law.exponent < -0.35
-    assert dataclasses.is_dataclass(runs.limit)

@@ -80,7 +80,7 @@ def loss_of(case, outputs, targets):
 def test_trajectory(name, double):
     case, known, (x, y) = CASES[name], np.load(FOLDER / f"pi_{name}.npz"), digits()
     y = coded(case, y)
-    rules, state = rules_of(case), start_of(case, known)
+    rules, state, own = rules_of(case), start_of(case, known), []
     every = len(known["loss"]) // len(known["out"])
     names = [f"weight.{k}" for k in range(1, case["L"] + 2)]
     names += [f"bias.{k}" for k in range(1, case["L"] + 2)]

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ MOMENTS = ("compress", "save", "compress", "later", "later")
 def test_sigkill(tmp_path, capsys):
     generator = random.Random(0)
 
-    def start(name: str):
+    def start(name: str) -> tuple[Any, str]:
         files = [str(tmp_path / f"{name}.{end}") for end in ("part", "run")]
         command = [sys.executable, "-c", CHILD, *files]
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True), files[1]

@@ -4,6 +4,7 @@ import gzip
 import itertools
 import lzma
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -166,7 +167,7 @@ def test_analogies_against_the_definition(monkeypatch):
     monkeypatch.setattr("widthwise.tasks.words.analogies.BLOCK", 7)
     rng = np.random.default_rng(1)
     found = vectors(" ".join(f"w{k}" for k in range(30)), width=4)
-    drawn = [tuple(f"W{k}" for k in rng.choice(33, 4)) for _ in range(400)]
+    drawn: Any = [tuple(f"W{k}" for k in rng.choice(33, 4)) for _ in range(400)]
     questions = tuple(Question("drawn", words) for words in drawn)
     answers = Analogies(questions)(found)
     scaled = found.vectors / np.linalg.norm(found.vectors, axis=1, keepdims=True)

@@ -196,7 +196,10 @@ class _Stopping(AbstractMachine):
     """Presses Ctrl-C during the third piece of work."""
 
     calls = 0
-    rule = "sequential"
+
+    @property
+    def rule(self):
+        return "sequential"
 
     def begin(self, state):
         return state
@@ -301,22 +304,28 @@ train(corpus, settings=settings, machine=machine, checkpoint=sys.argv[2], every=
 
 
 def killed(tmp_path, words: list[str], epochs: int, delays: list[float]) -> list[str]:
-    """Trains in processes that are killed, then to the end; where each was when it was killed."""
+    """Trains in processes that are killed, then to the end; where each was when it was killed.
+
+    A negative delay waits on until a checkpoint is being written.
+    """
     source, kept = tmp_path / "words", tmp_path / "kept"
     source.write_text(" ".join(words))
     command = [sys.executable, "-c", CHILD, str(source), str(kept), str(epochs)]
     log = []
     for delay in delays:
+        kept.with_name("kept.part").unlink(missing_ok=True)  # then it shows what the child does
         child = subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ, text=True)
         assert child.stdout is not None and child.stdout.readline() == "ready\n"
-        time.sleep(delay)
+        end = time.monotonic() + abs(delay)
+        while time.monotonic() < end or (delay < 0 and not kept.with_name("kept.part").exists()):
+            time.sleep(0.001)
         child.kill()
         assert child.wait() == -signal.SIGKILL, "it had finished: nothing was tested"
         child.stdout.close()
         writing = kept.with_name("kept.part").exists()
         with np.load(kept) if kept.exists() else np.load(ORACLE) as file:
             where = file["cursor"].tolist() if "cursor" in file else "at the start"
-        log.append(f"after {delay:.2f} s: {where}{', while writing' if writing else ''}")
+        log.append(f"after {abs(delay):.2f} s: {where}{', while writing' if writing else ''}")
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return log
 
@@ -335,8 +344,9 @@ def check_killed(tmp_path, words, epochs, delays):
 
 @pytest.mark.slow
 def test_killed_at_random_moments(tmp_path, capsys):
-    delays = np.random.default_rng().uniform(0.5, 3.0, size=5).tolist()
-    log = check_killed(tmp_path, text(60_000, 800), 60, delays)
+    delays = np.random.default_rng().uniform(0.5, 3.0, size=5) * [1, -1, 1, -1, 1]
+    log = check_killed(tmp_path, text(60_000, 800), 60, delays.tolist())
+    assert sum("while writing" in line for line in log) >= 1
     with capsys.disabled():
         print("", *log, sep="\n")
 

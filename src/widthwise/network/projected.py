@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from widthwise.network.build import slot_of, specify
 from widthwise.network.dense import Affine
-from widthwise.network.layer import AbstractLayer
+from widthwise.network.layer import AbstractLayer, Weight
 from widthwise.network.stack import Stack, of_stack, stack_of
 from widthwise.scaling import AbstractScaling
 from widthwise.solve import float64
@@ -68,7 +68,9 @@ def projected_start(
 
 
 def _slots(affine: Affine, scaling: AbstractScaling) -> Affine:
-    return Affine(slot_of(affine.weight, scaling), slot_of(affine.bias, scaling))  # type: ignore[arg-type]
+    weight, bias = affine.weight, affine.bias
+    assert isinstance(weight, Weight) and isinstance(bias, Weight)
+    return Affine(slot_of(weight, scaling), slot_of(bias, scaling))
 
 
 def _std(slot) -> float:

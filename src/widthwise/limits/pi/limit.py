@@ -71,7 +71,7 @@ class PiLimit(AbstractLimit):
         if free is not None and need > free:
             raise MemoryError(
                 f"The pi-limit's rows need {need / 1e9:.1f} GB and {free / 1e9:.1f} GB are free: "
-                f"bound them, as in Projection({self.learner.projection.rank}, rows=5000)."  # type: ignore[union-attr]
+                "bound them, as in Projection(400, rows=5000)."
             )
 
     def bytes_needed(self, problem: Problem) -> int:
@@ -236,7 +236,9 @@ class _Training:
 
     def _notes(self) -> tuple[str, ...]:
         count = rows.count(self.state.operators[-1])
-        told = f"Gradients are projected onto {self.learner.projection.rank} directions a layer"  # type: ignore[union-attr]
+        projection = self.learner.projection
+        assert projection is not None
+        told = f"Gradients are projected onto {projection.rank} directions a layer"
         if not self.compressions:
             return (f"{told}; {count} rows a layer, none dropped.",)
         errors = np.array([errors for _, *errors in self.compressions])

@@ -1,8 +1,8 @@
 """One layer of a pi-limit: F(g) = sum_m w_m A_m V00(B_m, g), its rows kept in blocks.
 
-Blocks have one of a few capacities, so that few compiled shapes serve a layer that grows, and rows
-not yet used have weight zero and contribute nothing. A step appends rows and scales weights; A and B
-of a row never change.
+Blocks have one of a few capacities, so that few compiled shapes serve a layer that grows. Rows not
+yet used have weight zero and contribute nothing. A step appends rows and scales weights; A and B of
+a row never change.
 """
 
 import functools

@@ -10,7 +10,7 @@ import os
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +49,7 @@ class Corpus:
         return hashlib.sha256(told).hexdigest()[:12]
 
 
-def from_words(words: list[str], *, min_count: int = 1) -> Corpus:
+def from_words(words: Sequence[str], *, min_count: int = 1) -> Corpus:
     """A corpus from words in memory.
 
     >>> from_words("a b a c b a".split(), min_count=2).ids.tolist()
