@@ -12,9 +12,9 @@ import pytest
 import widthwise
 from widthwise.network import nonlinear
 
-HEAVY = ("jax", "equinox", "matplotlib", "sklearn", "pandas")
+HEAVY = ("jax", "equinox", "matplotlib", "sklearn", "pandas", "numba")
 STUB = Path(widthwise.__file__).with_suffix(".pyi")
-COMMANDS = ("", "compare", "fit", "predict", "list")
+COMMANDS = ("", "compare", "fit", "predict", "words", "fewshot", "list")
 
 
 def heavy_after(code: str) -> list[str]:

@@ -13,7 +13,8 @@ from widthwise.reporting import load
 from widthwise.run import Run
 
 SMALL = ("--widths", "8,inf", "--seeds", "2", "--learner", "GradientDescent(steps=5)")
-MEMBERS = 2 + 3 + 2 + 2  # NTK; its limit, from each start too; MuP; the two ends
+# NTK; its limit, from each start too; MuP and its limit; the same projected; the two ends
+MEMBERS = 2 + 3 + 3 + 3 + 2
 
 
 def strict(text: str):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from widthwise.kernels import matrix
+from widthwise import memory
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 
@@ -207,7 +207,7 @@ def test_no_memory(refused, monkeypatch):
         assert path == "/proc/meminfo"
         return io.StringIO("MemTotal: 9 kB\nMemAvailable: 1 kB\n")
 
-    monkeypatch.setattr(matrix, "open", probe, raising=False)
+    monkeypatch.setattr(memory, "open", probe, raising=False)
     refused(["compare", "good.csv", *FAST], "Kernel matrices of .* rows need .* use fewer rows")
     refused(["fit", "good.csv"], "use fewer rows")
 

@@ -9,7 +9,7 @@ import pytest
 
 from widthwise.finite import FiniteNetwork, train
 from widthwise.learner import GradientDescent
-from widthwise.limits.base import Work
+from widthwise.limits.base import EmptyCell, Work
 from widthwise.limits.mean_field import DynamicalMeanField
 from widthwise.limits.tangent import TangentKernel
 from widthwise.network import Abs, Dense, Elementwise, Erf, Identity, Readout, Relu, Tanh
@@ -291,8 +291,12 @@ def test_what_is_too_large_is_refused_before_it_begins():
     x, y = rng.standard_normal((20_000, 8)), np.ones((20_000, 1))
     data = Problem(x, y, x[:0], y[:0], 0.0, "regression")
     limit = DynamicalMeanField(DEEP_TANH, MuP(), GradientDescent(lr=0.1, steps=1000))
-    with pytest.raises(MemoryError, match=r"operations.*fewer rows or steps.*projection=400"):
+    with pytest.raises(EmptyCell, match=r"at most 512 rows.*20,000 came.*projection=400"):
         limit.check(data)
+    few = data._replace(x_train=x[:500], y_train=y[:500])
+    long = DynamicalMeanField(DEEP_TANH, MuP(), GradientDescent(lr=0.1, steps=10_000))
+    with pytest.raises(EmptyCell, match=r"operations.*fewer rows or steps.*projection=400"):
+        long.check(few)
     with pytest.raises(ValueError, match="tolerance"):
         DynamicalMeanField(DEEP_TANH, MuP(), GradientDescent(), tolerance=1.5)
     with pytest.raises(ValueError, match="samples"):

@@ -99,6 +99,9 @@ def _verdict(runs, last: str, final) -> tuple[str, dict]:
     law = fit_power(np.array(widths, dtype=float), np.maximum(moves, 1e-12))
     numbers = {"exponent": law.to_json(), "change_at_widest": float(moves[-1].mean())}
     told = f"The last hidden layer's kernel changes by {moves[-1].mean():.0%} at width {widths[-1]}"
+    if runs.limit:
+        numbers["change_at_infinity"] = float(final[last, float("inf")].mean())
+        told += f" and by {numbers['change_at_infinity']:.0%} at infinite width"
     if moves.max() < STILL:
         return f"{told}: its features do not move at any width.", numbers
     low, high = law.exponent - law.uncertainty, law.exponent + law.uncertainty

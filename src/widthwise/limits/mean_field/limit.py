@@ -9,7 +9,15 @@ import numpy as np
 
 from widthwise import settings
 from widthwise.learner import AbstractLearner, GradientDescent
-from widthwise.limits.base import UNKEPT, AbstractLimit, AbstractPrepared, Start, Trained, Work
+from widthwise.limits.base import (
+    UNKEPT,
+    AbstractLimit,
+    AbstractPrepared,
+    EmptyCell,
+    Start,
+    Trained,
+    Work,
+)
 from widthwise.limits.descent import loss_slope
 from widthwise.limits.mean_field.matrix import Pace
 from widthwise.limits.mean_field.particles import Particles
@@ -87,11 +95,18 @@ class DynamicalMeanField(AbstractLimit):
         return None
 
     def check(self, problem: Problem) -> None:
-        """Raises MemoryError, telling the estimate, for what takes too much memory or time."""
+        """Raises EmptyCell, telling the estimate, for what takes too much memory or time."""
+        rows, half = len(problem.x_train), self.samples // HALVES
+        if len(stack_of(self.network).between) > 1 and rows > half // 8:
+            raise EmptyCell(
+                f"Mean field of {self.samples:,} samples takes at most {half // 8:,} rows, whose "
+                f"directions its hidden matrices hold, and {rows:,} came: use fewer, or "
+                "GradientDescent(projection=400), whose limit is the pi-limit."
+            )
         memory, operations = self.cost(problem)
         free = free_memory()
         if operations > OPERATIONS or (free is not None and memory > free):
-            raise MemoryError(
+            raise EmptyCell(
                 f"Mean field on {len(problem.x_train):,} rows and {self.learner.steps:,} steps "
                 f"takes up to {memory / 1e9:.1f} GB and {operations:.0e} operations, and at most "
                 f"what is free and {OPERATIONS:.0e} are taken: use fewer rows or steps, or "
@@ -110,7 +125,7 @@ class DynamicalMeanField(AbstractLimit):
         return memory * HALVES, float(HALVES * steps * step)
 
     def prepare(self, problem: Problem, *, order: int, logs: int) -> AbstractPrepared:
-        """Finds the constants of the layers. Raises MemoryError for a problem that is too large."""
+        """Finds the constants of the layers. Raises EmptyCell for a problem that is too large."""
         self.check(problem)
         sites = sites_of(self.network, self.scaling, problem.x_train.shape[1])
         return _Prepared(self, sites, problem, order, logs)

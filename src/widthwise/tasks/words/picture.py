@@ -1,6 +1,7 @@
 """The well-known picture: cities and states, in the two main components of their vectors."""
 
 import dataclasses
+import io
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -128,8 +129,6 @@ def nearest_centroid(points: Float[np.ndarray, "m 2"], is_state: Bool[np.ndarray
 
 def draw(planes: list[Plane], path: Path) -> None:
     """Writes one figure with a panel for each plane, as SVG or PNG by the ending."""
-    import io
-
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
