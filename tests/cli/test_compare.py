@@ -12,9 +12,11 @@ from widthwise import family
 from widthwise.reporting import load
 from widthwise.run import Run
 
-SMALL = ("--widths", "8,inf", "--seeds", "2", "--learner", "GradientDescent(steps=5)")
-# NTK; its limit, from each start too; MuP and its limit; the same projected; the two ends
-MEMBERS = 2 + 3 + 3 + 3 + 2
+SMALL = (
+    "--widths", "8,inf", "--seeds", "2", "--learner", "GradientDescent(steps=5)",
+    "--projection", "0",
+)  # fmt: skip
+MEMBERS = 2 + 3 + 3 + 2  # NTK; its limit, from each start too; MuP and its limit; the two ends
 
 
 def strict(text: str):
@@ -145,3 +147,9 @@ def test_bar_is_on_standard_error_of_a_terminal(call, houses, monkeypatch):
     said = call("compare", houses, "--scalings", "NTK", *SMALL, "--json")
     assert said.code == 0 and strict(said.out)
     assert "NTK" in said.err
+
+
+def test_projected_family_has_a_limit(call, houses):
+    words = ("--scalings", "MuP", *SMALL[:6], "--projection", "8", "--out", "out")
+    said = call("compare", houses, *words)
+    assert said.code == 0 and "projected onto 8" in said.out and "PiLimit" in said.out

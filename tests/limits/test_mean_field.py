@@ -250,8 +250,8 @@ def test_it_is_deterministic_and_tells_its_share():
 
 
 def test_too_few_samples_are_told():
-    data, learner = problem(rows=100, columns=50), GradientDescent(lr=0.2, steps=6)
-    found = solve(DEEP_TANH, data, learner, samples=512)
+    data, learner = problem(rows=30, columns=20), GradientDescent(lr=0.2, steps=30)
+    found = solve(DEEP_TANH, data, learner, samples=480)
     assert any("found no room: raise samples" in note for note in found.notes)
 
 

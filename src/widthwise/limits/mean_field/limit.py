@@ -83,9 +83,11 @@ class DynamicalMeanField(AbstractLimit):
         if learner.clip is not None:
             return f"{name} has no clipped gradients: leave clip out, or lower lr."
         try:
-            stack_of(self.network)
+            stack = stack_of(self.network)
         except NoStack as error:
             return f"{name} is known for plain stacks of layers: {error}"
+        if stack.between == (None,):
+            return "RichLinear is exact for one hidden linear layer: it stands before mean field."
         assert isinstance(self.network, Chain)
         if self.network.layers[-1].bias_variance != 0:  # type: ignore[attr-defined]
             return (
