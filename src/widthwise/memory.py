@@ -19,6 +19,18 @@ def bytes_of(size: str) -> int:
     return int(float(found[1]) * UNITS[found[2].upper()])
 
 
+def check_free(need: int, what: str, remedy: str) -> None:
+    """Raises MemoryError, naming the remedy, for what needs more bytes than are free.
+
+    Where there is no way to ask, NumPy refuses by itself.
+    """
+    free = free_memory()
+    if free is not None and need > free:
+        raise MemoryError(
+            f"{what} need {need / 1e9:.1f} GB and {free / 1e9:.1f} GB are free: {remedy}."
+        )
+
+
 def free_memory() -> int | None:
     """Bytes that are free on this machine; None where there is no way to ask."""
     try:

@@ -15,6 +15,23 @@ class Diverged(ValueError):
     """Training left the finite numbers: the step size is past what is stable."""
 
 
+GROWTH = 1e4  # of the training loss, past which a run is called diverged
+
+
+def diverged(what: str, step: int) -> Diverged:
+    """What training says of a step size that is too large."""
+    return Diverged(
+        f"{what} left the finite numbers by step {step}: lower lr, or leave it out for the largest "
+        "stable step times a safety factor."
+    )
+
+
+def check_growth(what: str, step: int, lost: float, first: float) -> None:
+    """Raises Diverged for a training loss that is no number, or far above the first one."""
+    if not lost <= GROWTH * max(first, 1.0):
+        raise diverged(what, step)
+
+
 class Problem(NamedTuple):
     """Training and probe rows with their targets as the loss reads them.
 

@@ -201,7 +201,7 @@ def test_kernel_learners_sum_coefficients_by_drawing(kind):
 
 
 def test_kernels_that_do_not_fit_are_refused(monkeypatch):
-    monkeypatch.setattr("widthwise.tasks.fewshot.table.free_memory", lambda: 1000)
+    monkeypatch.setattr("widthwise.memory.free_memory", lambda: 1000)
     with pytest.raises(MemoryError, match="40 drawings with 160 turned .* leave the ReLU kernels"):
         ReluKernel.of(part(), (part(),), "gp")
 

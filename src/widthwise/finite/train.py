@@ -16,11 +16,10 @@ from widthwise.finite.optimiser import optimiser
 from widthwise.finite.projected import draw_directions, initial_parameters
 from widthwise.learner import AbstractLearner, LossName
 from widthwise.network.projected import projected_start
-from widthwise.problem import Diverged, Problem, batches, logged_steps, loss_value
+from widthwise.problem import Problem, batches, check_growth, logged_steps, loss_value
 from widthwise.run import AbstractState, Prediction, Trajectory
 from widthwise.solve import float64
 
-GROWTH = 1e4  # of the training loss, past which a run is called diverged
 ROWS = 4096  # rows a forward pass holds at once
 
 
@@ -202,11 +201,7 @@ class _Log:
         out_train = outputs(self.net, parameters, self.problem.x_train)
         train_loss = loss_value(out_train, self.problem.y_train, self.loss)
         first = self.rows[0][1] if self.rows else train_loss
-        if not train_loss <= GROWTH * max(first, 1.0):
-            raise Diverged(
-                f"Training at width {self.net.width} left the finite numbers by step {step}: "
-                "lower lr, or leave it out for the largest stable step times a safety factor."
-            )
+        check_growth(f"Training at width {self.net.width}", step, train_loss, first)
         out_test = outputs(self.net, parameters, self.problem.x_test)
         any_test = len(out_test) > 0
         test_loss = loss_value(out_test, self.problem.y_test, self.loss) if any_test else np.nan

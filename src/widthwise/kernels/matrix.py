@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Num
 
-from widthwise.memory import free_memory
+from widthwise.memory import check_free
 from widthwise.network.build import tangents
 from widthwise.network.layer import AbstractLayer, Chain
 from widthwise.network.moments import Moments
@@ -181,9 +181,4 @@ def _checked(x, name: str) -> np.ndarray:
 def check_memory(rows: int, columns: int) -> None:
     """Raises MemoryError for kernel matrices of this size that do not fit into free memory."""
     need = 4 * 8 * rows * columns  # two kernels, and as much again for a solve
-    free = free_memory()  # where there is no way to ask, NumPy refuses by itself
-    if free is not None and need > free:
-        raise MemoryError(
-            f"Kernel matrices of {rows} by {columns} rows need {need / 1e9:.1f} GB and "
-            f"{free / 1e9:.1f} GB are free: use fewer rows."
-        )
+    check_free(need, f"Kernel matrices of {rows} by {columns} rows", "use fewer rows")

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from widthwise.learner import GradientDescent, GradientFlow, LossName
-from widthwise.problem import Diverged, batches, curvature, logged_steps
+from widthwise.problem import Diverged, batches, curvature, diverged, logged_steps
 from widthwise.schedule import Constant
 from widthwise.solve import (
     Spectrum,
@@ -156,11 +156,7 @@ class Stepped(AbstractDescent):
                 for step in range(before, now):
                     moving, steepest = self._step(moving, step, start, targets)
                     if not steepest <= limit:
-                        raise Diverged(
-                            f"Training at infinite width left the finite numbers by step {step}: "
-                            "lower lr, or leave it out for the largest stable step times a safety "
-                            "factor."
-                        )
+                        raise diverged("Training at infinite width", step)
                 found.append(moving.a)
         return np.stack(found)
 

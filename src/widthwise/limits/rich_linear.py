@@ -21,11 +21,10 @@ from widthwise.network.build import slot_of, specify
 from widthwise.network.dense import Dense, Readout
 from widthwise.network.layer import AbstractLayer, Chain
 from widthwise.network.names import layer_names
-from widthwise.problem import Diverged, Problem, batches, logged_steps, loss_value
+from widthwise.problem import Problem, batches, check_growth, logged_steps, loss_value
 from widthwise.run import AbstractState, Prediction, Trajectory
 from widthwise.scaling import AbstractScaling, Power
 
-GROWTH = 1e4  # of the training loss, past which a run is called diverged, as at finite width
 GIVEN = "every initial function: none is remembered at infinite width"
 
 
@@ -265,11 +264,8 @@ class _Log:
         train, test, probes = self._parts
         with np.errstate(over="ignore", invalid="ignore"):
             lost = float(loss_value(weights.outputs(train), problem.y_train, loss))
-        if not lost <= GROWTH * max(self._rows[0][1] if self._rows else lost, 1.0):
-            raise Diverged(
-                f"Training at infinite width left the finite numbers by step {step}: lower lr, or "
-                "leave it out for the largest stable step times a safety factor."
-            )
+        first = self._rows[0][1] if self._rows else lost
+        check_growth("Training at infinite width", step, lost, first)
         out = weights.outputs(test)
         test_loss = loss_value(out, problem.y_test, loss) if len(out) else np.nan
         self._rows.append((float(step), lost, test_loss, out))

@@ -21,13 +21,13 @@ from widthwise.limits.base import (
 from widthwise.limits.descent import loss_slope
 from widthwise.limits.mean_field.matrix import Pace
 from widthwise.limits.mean_field.particles import Particles
-from widthwise.limits.mean_field.record import Log, MeanFieldState, Solution, diverged
+from widthwise.limits.mean_field.record import WHAT, Log, MeanFieldState, Solution
 from widthwise.limits.mean_field.samples import AbstractSamples, Coordinates, Drawn, Full
 from widthwise.limits.mean_field.sites import Sites, sites_of
 from widthwise.memory import free_memory
 from widthwise.network.layer import AbstractLayer, Chain
 from widthwise.network.stack import NoStack, stack_of
-from widthwise.problem import Problem, batches, logged_steps, loss_value
+from widthwise.problem import Problem, batches, diverged, logged_steps, loss_value
 from widthwise.run import Trajectory
 from widthwise.scaling import AbstractScaling
 
@@ -213,7 +213,7 @@ class _Prepared(AbstractPrepared):
                         )  # fmt: skip
                     log.write(now)
             except FloatingPointError:
-                raise diverged(now) from None
+                raise diverged(WHAT, now) from None
             advance((now - before) / learner.steps)
         return log.solution()
 

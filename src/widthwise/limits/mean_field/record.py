@@ -8,10 +8,10 @@ from jaxtyping import Float
 
 from widthwise.learner import LossName
 from widthwise.limits.mean_field.particles import Layers, Particles
-from widthwise.problem import Diverged, Problem, loss_value
+from widthwise.problem import Problem, check_growth, loss_value
 from widthwise.run import AbstractState, Prediction
 
-GROWTH = 1e4  # of the training loss, past which a run is called diverged, as at finite width
+WHAT = "The mean-field limit"  # as messages call it
 
 
 class Solution(NamedTuple):
@@ -41,9 +41,8 @@ class Log:
         train = outputs(layers, problem.x_train)
         lost = loss_value(train, problem.y_train, self._loss)
         if not self._train:
-            self._first = max(float(lost), 1.0)
-        if not lost <= GROWTH * self._first:
-            raise diverged(step)
+            self._first = float(lost)
+        check_growth(WHAT, step, lost, self._first)
         self._train.append(train)
         self._test.append(outputs(layers, problem.x_test))
         found, now = {}, layers[0]
@@ -85,10 +84,3 @@ def outputs(layers: tuple[Layers, Layers], x) -> Float[np.ndarray, "m k"]:
     """The limit starts from the zero function; what samples make of it is taken off."""
     now, drawn = layers
     return now.outputs(x) - drawn.outputs(x)
-
-
-def diverged(step: int) -> Diverged:
-    return Diverged(
-        f"The mean-field limit left the finite numbers by step {step}: lower lr, or leave it out "
-        "for the largest stable step times a safety factor."
-    )

@@ -1,6 +1,7 @@
 """The pi-limit as a limit: found in the table, trained, saved, asked for predictions."""
 
 import dataclasses
+import functools
 import math
 import time
 from typing import Any, ClassVar, NamedTuple
@@ -15,16 +16,15 @@ from widthwise.limits.base import UNKEPT, AbstractLimit, AbstractPrepared, Start
 from widthwise.limits.descent import loss_slope
 from widthwise.limits.pi import build, compress, engine, rows
 from widthwise.limits.pi.predict import PiState, kernels_of, outputs_of
-from widthwise.memory import free_memory
+from widthwise.memory import check_free
 from widthwise.network.layer import AbstractLayer
 from widthwise.network.projected import projected_start
 from widthwise.network.stack import NoStack, stack_of
-from widthwise.problem import Diverged, Problem, batches, logged_steps, loss_value
+from widthwise.problem import Problem, batches, check_growth, logged_steps, loss_value
 from widthwise.run import Trajectory
 from widthwise.scaling import AbstractScaling
 from widthwise.solve import float64
 
-GROWTH = 1e4  # of the training loss, past which a run is called diverged, as at finite width
 SECONDS = 60.0  # between two checkpoints
 
 
@@ -67,12 +67,8 @@ class PiLimit(AbstractLimit):
 
     def check(self, problem: Problem) -> None:
         """Raises MemoryError for more rows than fit, before any are made."""
-        need, free = self.bytes_needed(problem), free_memory()
-        if free is not None and need > free:
-            raise MemoryError(
-                f"The pi-limit's rows need {need / 1e9:.1f} GB and {free / 1e9:.1f} GB are free: "
-                "bound them, as in Projection(400, rows=5000)."
-            )
+        remedy = "bound them, as in Projection(400, rows=5000)"
+        check_free(self.bytes_needed(problem), "The pi-limit's rows", remedy)
 
     def bytes_needed(self, problem: Problem) -> int:
         """Of the state at its largest."""
@@ -218,11 +214,7 @@ class _Training:
         )
         lost = loss_value(train, problem.y_train, loss)
         first = self.log[0][1] if self.log else lost
-        if not lost <= GROWTH * max(first, 1.0):
-            raise Diverged(
-                f"Training at infinite width left the finite numbers by step {self.step}: lower "
-                "lr, or leave it out for the largest stable step times a safety factor."
-            )
+        check_growth("Training at infinite width", self.step, lost, first)
         there = loss_value(test, problem.y_test, loss) if len(test) else math.nan
         kernels = kernels_of(self.limit.network, self.rules, self.state, problem.probes, self.dtype)
         self.log.append((self.step, lost, there, test, kernels))
@@ -274,16 +266,7 @@ class _Training:
         return done
 
 
-@jax.jit
-def _mse_slope(out, y):
-    return (out - y) / len(out)
-
-
+@functools.partial(jax.jit, static_argnums=2)
 def _slope(out, y, loss):
     """The slope of the batch's mean loss in the outputs."""
-    return _mse_slope(out, y) if loss == "mse" else _cross_entropy_slope(out, y)
-
-
-@jax.jit
-def _cross_entropy_slope(out, y):
-    return loss_slope(out, y, "cross_entropy") / len(out)
+    return loss_slope(out, y, loss) / len(out)

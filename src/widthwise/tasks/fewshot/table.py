@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
-from widthwise.memory import free_memory
+from widthwise.memory import check_free
 from widthwise.tasks.fewshot.episodes import Part
 
 TILE = 64  # drawings whose kernels are made at a time
@@ -96,9 +96,5 @@ def _tiles(
 
 
 def _check(rows: int, columns: int) -> None:
-    need, free = 4 * rows * columns, free_memory()
-    if free is not None and need > free:
-        raise MemoryError(
-            f"Kernels of {rows} drawings with {columns} turned training drawings need "
-            f"{need / 1e9:.1f} GB and {free / 1e9:.1f} GB are free: leave the ReLU kernels out."
-        )
+    what = f"Kernels of {rows} drawings with {columns} turned training drawings"
+    check_free(4 * rows * columns, what, "leave the ReLU kernels out")
