@@ -2,13 +2,14 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from widthwise.finite import FiniteNetwork, train
 from widthwise.learner import GradientDescent
 from widthwise.limits import EmptyCell, PiLimit, Work, lookup
-from widthwise.limits.pi import compress, rows
+from widthwise.limits.pi import compiled, compress, rows
 from widthwise.limits.pi.pairs import DualPairs, ReluPairs
 from widthwise.measure.power import fit_power
 from widthwise.network import Dense, Erf, Identity, Readout, Relu, Tanh
@@ -318,3 +319,45 @@ def test_digits_at_widths_to_4096():
     ])  # fmt: skip
     law = fit_power(np.array(runs.widths, float), gaps)
     assert -0.65 < law.exponent < -0.35
+
+
+@pytest.mark.parametrize(
+    ("count", "rank", "outputs", "inputs"),
+    [(1, 8, 8, 1), (70, 200, 10, 8), (2500, 37, 5, 100), (5000, 40, 40, 33)],
+)
+def test_the_compiled_pass_over_rows_agrees_with_the_general_one(
+    count, rank, outputs, inputs, monkeypatch
+):
+    rng = np.random.default_rng(count)
+    points = rng.normal(size=(count, rank))
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    a, w = rng.normal(size=(count, outputs)) / count, rng.random(count).astype("float32")
+    operator = rows.operator_of(a, points, w, 0 * w, "float32")
+    g = rng.normal(size=(inputs, rank)).astype("float32")
+    g[inputs // 2] *= inputs == 1  # an input of zeros has no direction
+    slope = rng.normal(size=(inputs, outputs)).astype("float32")
+
+    def there_and_back():
+        out, products = rows.apply(ReluPairs(), operator, jnp.asarray(g))
+        return out, rows.pull_back(
+            ReluPairs(), operator, jnp.asarray(g), products, jnp.asarray(slope)
+        )
+
+    found = there_and_back()
+    monkeypatch.setattr(compiled, "serves", lambda *_: False)
+    for one, other in zip(found, there_and_back(), strict=True):
+        assert rms(np.asarray(one) - other) < 3e-6 * rms(other)
+
+
+def test_the_compiled_pass_gives_the_same_for_any_number_of_threads(monkeypatch):
+    rng = np.random.default_rng(0)
+    points, a = rng.normal(size=(5000, 16)), rng.normal(size=(5000, 3))
+    w = np.ones(5000, "float32")
+    operator = rows.operator_of(a, points, w, 0 * w, "float32")
+    g = jnp.asarray(rng.normal(size=(20, 16)), "float32")
+    found = []
+    for threads in (1, 2, 3):
+        monkeypatch.setattr(compiled.numba, "get_num_threads", lambda threads=threads: threads)
+        found.append(np.asarray(rows.apply(ReluPairs(), operator, g)[0]))
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])

@@ -18,7 +18,7 @@ from widthwise.network.nonlinear import Relu
 from widthwise.network.pointwise import AbstractNonlinearity
 
 # arccos(x) = sqrt(1 - x) p(x) for 0 <= x <= 1, to 2e-8: Abramowitz & Stegun, eq. (4.4.46)
-_ARCCOS = (
+ARCCOS = (
     1.5707963050, -0.2145988016, 0.0889789874, -0.0501743046,
     0.0308918810, -0.0170881256, 0.0066700901, -0.0012624911,
 )  # fmt: skip
@@ -125,7 +125,7 @@ def _angle(cosine):
         return cosine, sine, jnp.arccos(cosine)
     # XLA's own arccosine takes 14 ns an entry on a CPU, this 1
     size, polynomial = jnp.abs(cosine), jnp.zeros_like(cosine)
-    for coefficient in reversed(_ARCCOS):
+    for coefficient in reversed(ARCCOS):
         polynomial = polynomial * size + coefficient
     acute = jnp.sqrt(1 - size) * polynomial
     return cosine, sine, jnp.where(cosine < 0, jnp.pi - acute, acute)

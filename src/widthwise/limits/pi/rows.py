@@ -6,14 +6,15 @@ a row never change.
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from widthwise.limits.pi.pairs import AbstractPairs
+from widthwise.limits.pi import compiled
+from widthwise.limits.pi.pairs import AbstractPairs, ReluPairs
 
 SMALLEST, CAPACITY = 64, 2048  # rows of a block; 2048 are 3 MB at r = 400, which stays in cache
 
@@ -80,8 +81,10 @@ def count(operator: Operator) -> int:
 
 def apply(
     pairs: AbstractPairs, operator: Operator, g: Float[Array, "n r"]
-) -> tuple[Float[Array, "n k"], list[Float[Array, "n c"]]]:
-    """(F(g), the products with each block's rows, which the way back reads again)."""
+) -> tuple[Float[Array, "n k"], list[Any]]:
+    """(F(g), the products with the rows, which the way back reads again)."""
+    if _compiled(pairs, operator, g):
+        return compiled.apply(operator.blocks, operator.used, g)
     out, products = jnp.zeros((len(g), operator.blocks[0].a.shape[1]), g.dtype), []
     for block in operator.blocks:
         out, product = _apply(pairs, block, g, out)
@@ -93,10 +96,16 @@ def pull_back(
     pairs: AbstractPairs, operator: Operator, g: Float[Array, "n r"], products, d_out
 ) -> Float[Array, "n r"]:
     """The gradient in g of sum(d_out F(g)), which is the projected gradient of the features."""
+    if _compiled(pairs, operator, g):
+        return compiled.pull_back(operator.blocks, operator.used, g, products, d_out)
     found = jnp.zeros_like(g)
     for block, product in zip(operator.blocks, products, strict=True):
         found = _pull_back(pairs, block, g, product, d_out, found)
     return found
+
+
+def _compiled(pairs: AbstractPairs, operator: Operator, g) -> bool:
+    return isinstance(pairs, ReluPairs) and compiled.serves(operator.blocks[0].b, g)
 
 
 def append(operator: Operator, a, b, w, v) -> Operator:
