@@ -1,7 +1,11 @@
 """Rows a pi-limit keeps against its accuracy and time, on digits or on CIFAR-10.
 
-python benchmarks/bounded_memory.py                    # digits, 5 seeds
-python benchmarks/bounded_memory.py --cifar FOLDER     # 10,000 images of the binary batches
+python benchmarks/bounded_memory.py                                  # digits, 5 seeds
+python benchmarks/bounded_memory.py --cifar FOLDER                   # 10,000 images, 3 pairs
+python benchmarks/bounded_memory.py --cifar FOLDER --validation      # tuned on 2,000 of them
+python benchmarks/bounded_memory.py --cifar FOLDER --published --keep RUNS
+                                     # all images, 50 epochs: stop it and go on as you like
+FOLDER holds CIFAR-10's binary batches.
 """
 
 import argparse
@@ -13,74 +17,123 @@ from pathlib import Path
 import numpy as np
 
 import widthwise as ww
+from widthwise.data import Data
 from widthwise.measure.agreement import accuracy
 
-# As in the published CIFAR-10 settings: the first layer has 1/10 of the step size, the last 4x.
-NET = (
-    ww.Dense(weight_variance=64.0, bias_multiplier=0.35, lr_multiplier=0.1)
-    >> ww.Relu()
-    >> ww.Dense(weight_variance=1.0, bias_multiplier=0.35)
-    >> ww.Relu()
-    >> ww.Readout(bias_multiplier=0.2, lr_multiplier=4.0)
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What is trained, and how."""
+
+    rank: int
+    batch: int
+    epochs: int
+    rows: tuple[int | None, ...]
+    seeds: int
+    lr: float = 1.0
+    clip: float = 0.4
+    weight_decay: float = 1e-5
+    first: float = 0.1  # the first layer's share of the step size
+    last: float = 4.0
+
+    def network(self):
+        """Two hidden layers, whose forms start with g of `rank` numbers of size 1."""
+        bias = 0.35
+        return (
+            ww.Dense(
+                weight_variance=float(self.rank), lr_multiplier=self.first,
+                bias_multiplier=bias / np.sqrt(self.first),
+            )
+            >> ww.Relu()
+            >> ww.Dense(weight_variance=1.0, bias_multiplier=bias)
+            >> ww.Relu()
+            >> ww.Readout(lr_multiplier=self.last, bias_multiplier=bias / 2 / np.sqrt(self.last))
+        )  # fmt: skip
+
+    def learner(self, count: int, rows: int | None) -> ww.GradientDescent:
+        return ww.GradientDescent(
+            lr=self.lr, steps=self.epochs * count // self.batch, batch_size=self.batch,
+            loss="cross_entropy", schedule=ww.Drop(0.8, 0.15), clip=self.clip,
+            weight_decay=self.weight_decay, projection=ww.Projection(self.rank, rows=rows),
+        )  # fmt: skip
+
+
+DIGITS = Setting(64, 8, 6, (None, 780, 390, 195, 98), seeds=5)
+CIFAR = Setting(
+    200, 32, 20, (None, 20_000, 10_000, 5000, 2500), seeds=3, weight_decay=1e-4, first=0.4
 )
+PUBLISHED = Setting(400, 8, 50, (10_000,), seeds=1, first=0.4)
 
 
-def study(data, learner, shares, seeds, folder: Path | None) -> list[dict]:
-    """One row a budget and seed; budgets as shares of the rows that would be seen."""
-    seen = learner.steps * learner.batch_size
+def study(data: Data, setting: Setting, folder: Path | None, logs: int) -> list[dict]:
+    """One row a budget and seed; told as they come."""
     found = []
-    for seed in range(seeds):
-        for share in shares:
-            rows = None if share is None else max(2, int(share * seen))
-            projection = dataclasses.replace(learner.projection, rows=rows)
-            own = dataclasses.replace(learner, projection=projection)
-            began = time.perf_counter()
+    for seed in range(setting.seeds):
+        for rows in setting.rows:
+            began, cpu = time.perf_counter(), time.process_time()
+            learner = setting.learner(len(data.x_train), rows)
+            member = ww.Member(setting.network(), ww.inf, ww.MuP(), learner)
             checkpoint = None if folder is None else folder / f"{seed}-{rows}.part"
-            member = ww.Member(NET, ww.inf, ww.MuP(), own)
-            run = member.train(data, order=seed, logs=4, checkpoint=checkpoint)
-            score = accuracy(run.trajectory.predictions[-1], data.y_test)
+            run = member.train(data, order=seed, logs=logs, checkpoint=checkpoint)
+            scores = [accuracy(p, data.y_test) for p in run.trajectory.predictions]
             found.append({
-                "seed": seed, "rows": rows, "share": share, "accuracy": score,
-                "seconds": time.perf_counter() - began, "note": run.notes[0],
+                "seed": seed, "rows": rows, "accuracy": scores[-1], "steps": learner.steps,
+                "along": dict(zip(run.trajectory.steps.tolist(), scores, strict=True)),
+                "seconds": time.perf_counter() - began, "cpu": time.process_time() - cpu,
+                "note": run.notes[0],
             })  # fmt: skip
             print(json.dumps(found[-1]), flush=True)
     return found
 
 
-def told(found: list[dict], shares) -> None:
-    exact = {row["seed"]: row["accuracy"] for row in found if row["share"] is None}
-    for share in shares:
-        own = [row for row in found if row["share"] == share]
+def told(found: list[dict], setting: Setting, count: int) -> None:
+    seen = setting.epochs * count
+    exact = {row["seed"]: row["accuracy"] for row in found if row["rows"] is None}
+    for rows in setting.rows:
+        own = [row for row in found if row["rows"] == rows]
         scores = np.array([row["accuracy"] for row in own])
-        apart = scores - np.array([exact[row["seed"]] for row in own])
-        name = "all" if share is None else f"{share:.2%}"
-        error = apart.std(ddof=1) / np.sqrt(len(apart)) if len(apart) > 1 else float("nan")
-        print(
-            f"{name:>8} of the rows: accuracy {scores.mean():.2%}, paired difference "
-            f"{apart.mean():+.2%} +- {error:.2%}, {np.mean([r['seconds'] for r in own]):.0f} s"
-        )
+        name = "all rows" if rows is None else f"{rows} rows, {rows / seen:.2%}"
+        line = f"{name}: accuracy {scores.mean():.2%}, {np.mean([r['cpu'] for r in own]):.0f} CPU s"
+        if exact and len(own) > 1:
+            apart = scores - np.array([exact[row["seed"]] for row in own])
+            error = apart.std(ddof=1) / np.sqrt(len(apart))
+            line += f", paired difference {apart.mean():+.2%} +- {error:.2%}"
+        print(line)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--cifar", type=Path)
-    parser.add_argument("--seeds", type=int)
-    parser.add_argument("--lr", type=float)
+    parser.add_argument("--published", action="store_true")
+    parser.add_argument("--validation", action="store_true")
     parser.add_argument("--keep", type=Path, help="folder for checkpoints")
+    for field in dataclasses.fields(Setting):
+        if field.name not in ("rows", "rank"):
+            parser.add_argument(f"--{field.name}", type=type(field.default) if field.default is not
+                                dataclasses.MISSING else int)  # fmt: skip
+    parser.add_argument("--rows", type=lambda text: tuple(
+        None if word == "all" else int(word) for word in text.split(",")))  # fmt: skip
     asked = parser.parse_args()
+    setting, logs = DIGITS, 4
     if asked.cifar is None:
         data = ww.data.load("digits", train=1300, test=497)
-        projection, shares, seeds, lr = ww.Projection(64), (None, 0.1, 0.05, 0.025, 0.0125), 5, 1.0
-        steps, batch = 6 * 1300 // 8, 8
     else:
-        data = ww.data.load(str(asked.cifar), train=10_000, test=10_000)
-        projection, shares, seeds, lr = ww.Projection(200), (None, 0.05, 0.025), 3, 1.0
-        steps, batch = 20 * 10_000 // 32, 32
-    learner = ww.GradientDescent(
-        lr=asked.lr or lr, steps=steps, batch_size=batch, loss="cross_entropy",
-        schedule=ww.Drop(0.8, 0.15), clip=0.4, weight_decay=1e-5, projection=projection,
-    )  # fmt: skip
-    told(study(data, learner, shares, asked.seeds or seeds, asked.keep), shares)
+        setting, logs = (PUBLISHED, 12) if asked.published else (CIFAR, 8)
+        count = 50_000 if asked.published else 10_000
+        data = ww.data.load(str(asked.cifar), train=count, test=10_000)
+        if asked.validation:
+            cut = 4 * count // 5
+            data = dataclasses.replace(
+                data, x_train=data.x_train[:cut], y_train=data.y_train[:cut],
+                x_test=data.x_train[cut:], y_test=data.y_train[cut:],
+            )  # fmt: skip
+    given = {field.name: getattr(asked, field.name, None) for field in dataclasses.fields(Setting)}
+    setting = dataclasses.replace(setting, **{k: v for k, v in given.items() if v is not None})
+    if asked.keep is not None:
+        asked.keep.mkdir(parents=True, exist_ok=True)
+    told(study(data, setting, asked.keep, logs), setting, len(data.x_train))
 
 
 if __name__ == "__main__":

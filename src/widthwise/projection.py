@@ -22,8 +22,8 @@ class Projection(eqx.Module):
 
     Args:
         rank: directions a layer; the projection changes nothing at widths up to it.
-        rows: rows a layer keeps: whenever there are twice as many, the layer's operator is replaced
-            by the nearest one on `rows` of them, and the error is measured and told.
+        rows: rows a layer keeps: whenever there are three times as many, the layer's operator is
+            replaced by the nearest one on `rows` of them, and the error is measured and told.
         memory: as `rows`, chosen so that the state fits ("2GB").
         tolerance: relative error of the operator a compression may make; more rows are kept
             where it would make more.

@@ -8,6 +8,7 @@ import numpy as np
 
 from widthwise.learner import GradientDescent
 from widthwise.limits.pi import engine, rows
+from widthwise.limits.pi.compress import GROWTH
 from widthwise.limits.pi.pairs import pairs_of
 from widthwise.memory import bytes_of
 from widthwise.network.build import slot_of, specify
@@ -63,8 +64,8 @@ def bytes_a_row(network: AbstractLayer, projection: Projection, n_outputs: int) 
 def rows_kept(network: AbstractLayer, projection: Projection, n_outputs: int) -> int | None:
     """The budget of rows a layer; None where nothing bounds them.
 
-    Memory holds twice as many rows before a projection, and while it runs a copy of one layer's
-    and the kernel of those kept.
+    Memory holds three times as many rows before a projection, and while it runs a copy of one
+    layer's and the kernel of those kept.
     """
     if projection.rows is not None:
         return projection.rows
@@ -72,8 +73,8 @@ def rows_kept(network: AbstractLayer, projection: Projection, n_outputs: int) ->
         return None if projection.tolerance is None else 4 * projection.rank
     each, total = bytes_a_row(network, projection, n_outputs), bytes_of(projection.memory)
     kernel = 8 if projection.storage == "float64" else 4
-    # 4 each k + 2 kernel k^2 = total
-    keep = int((np.sqrt((4 * each) ** 2 + 8 * kernel * total) - 4 * each) / (4 * kernel))
+    held = 2 * GROWTH * each  # a row kept: held k + 2 kernel k^2 = total
+    keep = int((np.sqrt(held**2 + 8 * kernel * total) - held) / (4 * kernel))
     if keep < projection.rank:
         raise ValueError(
             f"The memory {projection.memory!r} holds {keep} rows a layer, fewer than the "

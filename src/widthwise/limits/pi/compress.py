@@ -19,6 +19,7 @@ from widthwise.limits.pi import rows
 from widthwise.limits.pi.pairs import AbstractPairs
 from widthwise.limits.pi.rows import Operator
 
+GROWTH = 3  # times the rows kept, at which they are projected: a projection costs less than that
 GROUP = 1024  # rows among which pivots are chosen
 TILE = 2048  # rows and columns of a kernel tile
 PROBES = 512  # rows at which the error is measured

@@ -36,9 +36,9 @@ class PiLimit(AbstractLimit):
     'rich'
 
     Exact in float64 while rows are not bounded: one row a sample and layer. With
-    `Projection(rows=...)` a layer that has twice as many is replaced by the nearest operator on
-    `rows` of them, and the run's notes tell the errors. ReLU fast, other nonlinearities through
-    their duals.
+    `Projection(rows=...)` a layer that has three times as many is replaced by the nearest operator
+    on `rows` of them, and the run's notes tell the errors. ReLU fast, other nonlinearities
+    through their duals.
     """
 
     source: ClassVar[str] = (
@@ -79,7 +79,7 @@ class PiLimit(AbstractLimit):
         largest = projection.rank + batch * self.learner.steps
         keep = self.rows_kept(problem)
         if keep is not None and projection.tolerance is None:
-            largest = min(largest, 2 * keep + batch)
+            largest = min(largest, compress.GROWTH * keep + batch)
         return int(1.5 * each * largest)
 
     def rows_kept(self, problem: Problem) -> int | None:
@@ -183,7 +183,7 @@ class _Training:
 
     def _compress(self, lr: float) -> None:
         assert self.keep is not None
-        if rows.count(self.state.operators[-1]) < 2 * self.keep:
+        if rows.count(self.state.operators[-1]) < compress.GROWTH * self.keep:
             return
         momentum, projection = self.learner.momentum, self.learner.projection
         assert projection is not None
@@ -202,7 +202,7 @@ class _Training:
                 break
             self.keep = int(1.5 * self.keep)
             if self.keep > 0.8 * rows.count(self.state.operators[-1]):
-                return  # little would be dropped: wait until there are twice as many again
+                return  # little would be dropped: wait until there are more
         self.state = self.state._replace(operators=tuple(operator for operator, _ in found))
         self.compressions.append((self.step, *errors))
 

@@ -23,8 +23,8 @@ class AbstractMetaLearner(abc.ABC):
     source: ClassVar[str]
 
     @abc.abstractmethod
-    def initial(self, part: Part, setting: FewShot, seed: int) -> Any:
-        """The state before training on a part's classes."""
+    def initial(self, part: Part, setting: FewShot, seed: int, start: int = 0) -> Any:
+        """The state before training on a part's classes; another draw for another `start`."""
 
     @abc.abstractmethod
     def step(self, state: Any, part: Part, episodes: Episodes, setting: FewShot) -> Stepped:

@@ -7,7 +7,7 @@ import numpy as np
 
 from widthwise.measure.base import Finding, Panel, Series, Table
 from widthwise.tasks.fewshot.study import Member, Study
-from widthwise.tasks.fewshot.train import MetaRun
+from widthwise.tasks.fewshot.train import MetaRun, ran_away
 
 SOURCE = "yang2021feature, Figure 1 and section 7.2"
 # share of right answers that was published for the same members, on another choice of classes
@@ -17,7 +17,7 @@ PUBLISHED = {
 }  # fmt: skip
 COLUMNS = (
     "member", "test accuracy", "standard error", "seeds", "best validation", "published",
-    "seconds a seed",
+    "epochs undone", "seconds a seed",
 )  # fmt: skip
 
 
@@ -36,6 +36,7 @@ def finding_of(study: Study, found: dict[Member, tuple[MetaRun, ...]]) -> Findin
         (
             member.name, *scores[member], len(runs),
             float(np.mean([run.validation.max() for run in runs])), PUBLISHED.get(member.name),
+            sum(int(ran_away(run.losses, study.setting).sum()) for run in runs),
             float(np.mean([sum(run.seconds) for run in runs])),
         )
         for member, runs in found.items()

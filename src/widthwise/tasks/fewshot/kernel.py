@@ -94,7 +94,7 @@ class LinearKernel(_AbstractKernelLearner):
     def _scale(self) -> float:
         return (float(self.known.squared_sizes.mean()) + BIAS**2) / SIZE
 
-    def initial(self, part, setting, seed):
+    def initial(self, part, setting, seed, start=0):
         return np.zeros((part.dimension + 1, setting.way))
 
     def gram(self, x1, x2):
@@ -157,7 +157,7 @@ class ReluKernel(_AbstractKernelLearner):
 
         return cls(known, kind, KernelTable.of(known, kept, kernel))
 
-    def initial(self, part, setting, seed):
+    def initial(self, part, setting, seed, start=0):
         return np.zeros((len(part.rows), part.orientations, setting.way))
 
     def gram(self, x1, x2):

@@ -72,8 +72,8 @@ class LinearNetwork(AbstractMetaLearner):
     width: float
     numbers: Numbers
 
-    def initial(self, part: Part, setting: FewShot, seed: int) -> Weights:
-        rng = np.random.default_rng([STARTS, seed])
+    def initial(self, part: Part, setting: FewShot, seed: int, start: int = 0) -> Weights:
+        rng = np.random.default_rng([STARTS, seed, start])
         return initial_weights(self.width, self.numbers, part.dimension, setting.way, rng)
 
     def step(self, state, part, episodes, setting):

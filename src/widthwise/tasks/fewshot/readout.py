@@ -83,10 +83,10 @@ class PiReadout(AbstractMetaLearner):
         between = self.hidden - 1
         return engine.Rules((first, *[later] * between), (PAIRS,) * between, clip_by="global")
 
-    def initial(self, part, setting, seed):
+    def initial(self, part, setting, seed, start=0):
         """Random layers, of columns and rows of length one."""
         _one_step_only(setting)
-        rng, r = np.random.default_rng([seed, self.rank]), self.rank
+        rng, r = np.random.default_rng([seed, self.rank, start]), self.rank
         first = rng.standard_normal((part.dimension, r))
         operators = []
         with self._precision():

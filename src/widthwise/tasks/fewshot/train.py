@@ -47,10 +47,12 @@ class MetaRun:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Reached:
-    """Where the loop stands after an epoch; `best` is the state with the best validation."""
+    """Where the loop stands after an epoch; `best` is the state with the best validation, and
+    `undone` counts epochs that were undone since it was found."""
 
     state: Any
     best: Any
+    undone: int = 0
     losses: tuple[float, ...] = ()
     validation: tuple[float, ...] = ()
     seconds: float = 0.0
@@ -68,9 +70,12 @@ def meta_train(
 ) -> MetaRun:
     """Trains over tasks, keeps the state of the best epoch, and judges it on the test classes.
 
-    The tasks follow from seed and setting alone, so all members see the same. With a `checkpoint`,
-    the loop writes there after each epoch and goes on from there; the result is the same to the
-    last bit, on the same machine and number of threads.
+    The tasks follow from seed and setting alone, so all members see the same. The published step
+    sizes are on the edge of what is stable: a readout that has grown too large for the inner step
+    makes every task worse, and never comes back. An epoch that ends so is undone: the next one
+    starts from the best state so far, or from other initial weights where that was tried. With a
+    `checkpoint`, the loop writes there after each epoch and goes on from there; the result is the
+    same to the last bit, on the same machine and number of threads.
 
     Args:
         parts: of `split`.
@@ -94,11 +99,15 @@ def meta_train(
         right = judge(
             learner, state, validation, setting, setting.validation_tasks, setting.inner_steps, seed
         )
-        found = float(right.mean())
-        best = reached.best if found <= max(reached.validation, default=-1.0) else state
+        found, best, undone = float(right.mean()), reached.best, reached.undone
+        if found > max(reached.validation, default=-1.0):
+            best, undone = state, 0
+        if ran_away(np.mean(losses), setting):
+            undone += 1
+            state = best if undone == 1 else learner.initial(train, setting, seed, epoch + 1)
         reached = _Reached(
-            state, best, (*reached.losses, float(np.mean(losses))), (*reached.validation, found),
-            reached.seconds + time.perf_counter() - began,
+            state, best, undone, (*reached.losses, float(np.mean(losses))),
+            (*reached.validation, found), reached.seconds + time.perf_counter() - began,
         )  # fmt: skip
         if checkpoint is not None:
             store.save(checkpoint, reached, CHECKPOINT)
@@ -111,6 +120,11 @@ def meta_train(
         float(right.mean()), float(right.std(ddof=1) / math.sqrt(len(right))),
         (reached.seconds, time.perf_counter() - began),
     )  # fmt: skip
+
+
+def ran_away(loss, setting: FewShot):
+    """Whether an epoch's mean loss, after adapting, is worse than that of guessing."""
+    return loss > math.log(setting.way)
 
 
 def _resumed(learner, train: Part, setting: FewShot, seed: int, path: Path | None) -> _Reached:
