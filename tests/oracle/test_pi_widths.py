@@ -14,6 +14,7 @@ from widthwise.limits import lookup
 from widthwise.measure.power import fit_power
 from widthwise.network.projected import Coefficients, ProjectedStart
 from widthwise.problem import Problem
+from widthwise.projection import Storage
 
 FOLDER = Path(__file__).parent / "rich"
 RMS = json.loads((FOLDER / "pi.json").read_text())["finite_vs_inf"]
@@ -43,12 +44,12 @@ def known(monkeypatch):
 
 def problem() -> Problem:
     raw, labels = load_digits(return_X_y=True)
-    x, y = raw / 16, np.eye(10)[labels]
+    x, y = np.asarray(raw) / 16, np.eye(10)[labels]
     x = (x - x.mean()) / x.std()
     return Problem(x, y, x[1000:1064], y[1000:1064], 0.0, "classification")
 
 
-def learner(storage="float32") -> GradientDescent:
+def learner(storage: Storage = "float32") -> GradientDescent:
     return GradientDescent(
         lr=0.5, steps=60, batch_size=32, loss="cross_entropy",
         projection=Projection(16, storage=storage),
