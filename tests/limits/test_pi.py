@@ -183,7 +183,7 @@ def test_the_error_falls_with_the_budget_and_is_told(momentum):
     settings = dict(momentum=momentum, weight_decay=0.01, steps=40)
     exact = limit_of(DEEP, learner_of(**settings)).trajectory.predictions[-1]
     gaps = []
-    for budget in (24, 96):
+    for budget in (24, 72):
         projection = Projection(6, rows=budget, storage="float64")
         trained = limit_of(DEEP, learner_of(**settings, projection=projection))
         assert "projected onto" in trained.notes[0] and "error" in trained.notes[0]
