@@ -59,9 +59,8 @@ class FiniteNetwork(eqx.Module):
     def _numbers(self, weight: Weight) -> Numbers:
         slot = slot_of(weight, self.scaling, self.entrywise)
         multiplier, std, rate = (float(power.at(self.width)) for power in slot)
-        sizes = (weight.fan_out,) if weight.fan_in is None else (weight.fan_in, weight.fan_out)
         d = self.scaling.exponents(weight.role, self.entrywise).d
-        shape = tuple(size.at(self.width) for size in sizes)
+        shape = weight.shape(self.width)
         norm = self.width ** (slot.rate.exponent / 2)
         return Numbers(shape, multiplier, std, rate, float(self.width**d), float(norm))
 

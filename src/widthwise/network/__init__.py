@@ -11,6 +11,6 @@ from widthwise.network.moments import AbstractMoments as AbstractMoments
 from widthwise.network.moments import Moments as Moments
 from widthwise.network.moments import Tangent as Tangent
 from widthwise.network.nonlinear import *  # noqa: F403  the module is the registry
+from widthwise.network.signal import Signal as Signal
 from widthwise.network.signal import Size as Size
-from widthwise.network.signal import Vector as Vector
 from widthwise.network.usual import usual_network as usual_network

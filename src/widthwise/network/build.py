@@ -1,5 +1,6 @@
 """A network meets data and a scaling: its tensors' sizes, powers and limits."""
 
+import dataclasses
 import math
 
 import jax
@@ -7,7 +8,7 @@ from jaxtyping import PyTree
 
 from widthwise.network.layer import AbstractLayer, Weight
 from widthwise.network.moments import Tangent
-from widthwise.network.signal import OUTPUTS, Size, Vector
+from widthwise.network.signal import OUTPUTS, Signal, Size
 from widthwise.scaling import AbstractScaling, Power, Role, Slot
 
 
@@ -15,12 +16,24 @@ def is_weight(node) -> bool:
     return isinstance(node, Weight)
 
 
-def specify(network: AbstractLayer, n_inputs: int, n_outputs: int | None) -> PyTree[Weight]:
-    """The tensors of a network on inputs of this size. `n_outputs` None leaves a readout one.
+def input_signal(inputs: int | tuple[int, ...]) -> Signal:
+    """Rows of so many features, or grids of positions: (extents ..., features).
+
+    >>> str(input_signal((8, 8, 3)))
+    '8 x 8 x 3 features'
+    """
+    *shape, size = (inputs,) if isinstance(inputs, int) else inputs
+    return Signal(Size(fixed=size), False, tuple(shape))
+
+
+def specify(
+    network: AbstractLayer, inputs: int | tuple[int, ...], n_outputs: int | None
+) -> PyTree[Weight]:
+    """The tensors of a network on such inputs. `n_outputs` None leaves a readout one.
 
     Raises ValueError where the network does not end in a readout but outputs are asked for.
     """
-    start = Vector(Size(fixed=n_inputs), gaussian=False)
+    start = input_signal(inputs)
     leaving = network.signal(start)
     if n_outputs is not None and leaving.size != OUTPUTS:
         raise ValueError(f"{network!r} does not end in Readout(): add `>> Readout()`.")
@@ -28,7 +41,7 @@ def specify(network: AbstractLayer, n_inputs: int, n_outputs: int | None) -> PyT
     def resolve(weight: Weight) -> Weight:
         ends = weight.fan_out == OUTPUTS
         fan_out = Size(fixed=n_outputs or 1) if ends else weight.fan_out
-        return Weight(weight.fan_in, fan_out, weight.variance, weight.gain, weight.lr_multiplier)
+        return dataclasses.replace(weight, fan_out=fan_out)
 
     return jax.tree.map(resolve, network.weights(start), is_leaf=is_weight)
 
@@ -41,7 +54,10 @@ def slot_of(weight: Weight, scaling: AbstractScaling, entrywise: bool = False) -
 
 
 def tangents(
-    network: AbstractLayer, n_inputs: int, scaling: AbstractScaling, width: float = math.inf
+    network: AbstractLayer,
+    inputs: int | tuple[int, ...],
+    scaling: AbstractScaling,
+    width: float = math.inf,
 ) -> PyTree[Tangent]:
     """What each tensor contributes to covariances and tangent kernel at a width, in the mean.
 
@@ -49,7 +65,7 @@ def tangents(
     kernels of the standard parametrization depend on it); at inf, its limit.
     """
 
-    specs = specify(network, n_inputs, None)
+    specs = specify(network, inputs, None)
     vanishing = output_exponent(specs, scaling) if math.isinf(width) else 0.0
 
     def limit(weight: Weight) -> Tangent:
@@ -68,7 +84,7 @@ def _powers(weight: Weight, scaling: AbstractScaling) -> tuple[Power, Power]:
     """(variance, tangent) of a weight, as powers of the width."""
     slot, inputs = slot_of(weight, scaling), _fan_in(weight)
     # The covariance is linear in the variance: written so, its gradient is finite at 0 too.
-    unit = slot_of(Weight(weight.fan_in, weight.fan_out, 1.0, weight.gain), scaling)
+    unit = slot_of(dataclasses.replace(weight, variance=1.0, lr_multiplier=1.0), scaling)
     entry = unit.multiplier * unit.std
     variance = entry * entry * inputs * Power(weight.variance)
     return variance, slot.multiplier * slot.multiplier * inputs * slot.rate
@@ -86,8 +102,5 @@ def output_exponent(specs: PyTree[Weight], scaling: AbstractScaling) -> float:
 
 def _fan_in(weight: Weight) -> Power:
     """Its fan-in as a power of the width; a bias reads the constant 1."""
-    if weight.fan_in is None:
-        return Power(1.0)
-    if weight.fan_in.grows:
-        return Power(float(weight.fan_in.times), 1.0)
-    return Power(float(weight.fan_in.fixed))
+    count = weight.inputs
+    return Power(float(count.times), 1.0) if count.grows else Power(float(count.fixed))

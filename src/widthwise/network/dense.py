@@ -7,7 +7,7 @@ import equinox as eqx
 
 from widthwise import settings
 from widthwise.network.layer import AbstractLayer, Weight
-from widthwise.network.signal import OUTPUTS, Size, Vector
+from widthwise.network.signal import OUTPUTS, Signal, Size
 from widthwise.scaling import Number
 
 
@@ -46,11 +46,11 @@ class Dense(AbstractLayer):
         settings.whole(self, "times")
         _check(self)
 
-    def signal(self, incoming: Vector) -> Vector:
+    def signal(self, incoming: Signal) -> Signal:
         _not_after_readout(self, incoming)
-        return Vector(Size(times=self.times), gaussian=True)
+        return Signal(Size(times=self.times), True, incoming.shape)
 
-    def weights(self, incoming: Vector) -> Affine:
+    def weights(self, incoming: Signal) -> Affine:
         return _affine(self, incoming, Size(times=self.times))
 
     def apply(self, weights, x):
@@ -81,11 +81,16 @@ class Readout(AbstractLayer):
     def __check_init__(self):
         _check(self)
 
-    def signal(self, incoming: Vector) -> Vector:
+    def signal(self, incoming: Signal) -> Signal:
         _not_after_readout(self, incoming)
-        return Vector(OUTPUTS, gaussian=True)
+        if incoming.shape:
+            raise ValueError(
+                f"{self!r} reads one vector, and {incoming} arrive: put Flatten() or "
+                "GlobalAveragePool() in front of it."
+            )
+        return Signal(OUTPUTS, True, ())
 
-    def weights(self, incoming: Vector) -> Affine:
+    def weights(self, incoming: Signal) -> Affine:
         return _affine(self, incoming, OUTPUTS)
 
     def apply(self, weights, x):
@@ -98,12 +103,12 @@ class Readout(AbstractLayer):
         return True
 
 
-def _not_after_readout(layer: Dense | Readout, incoming: Vector) -> None:
+def _not_after_readout(layer: AbstractLayer, incoming: Signal) -> None:
     if incoming.size == OUTPUTS:
         raise ValueError(f"{layer!r} after Readout(): a network has one readout, its last layer.")
 
 
-def _affine(layer: Dense | Readout, incoming: Vector, fan_out: Size) -> Affine:
+def _affine(layer: Dense | Readout, incoming: Signal, fan_out: Size) -> Affine:
     if incoming.size is None:
         raise ValueError(f"The number of features that arrive at {layer!r} is not known.")
     return Affine(

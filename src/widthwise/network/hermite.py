@@ -54,6 +54,12 @@ def _grid(a, kinks):
     return root, z, w
 
 
+def gaussian_mean(f, kinks, a):
+    """E[f(u)]; 0 is an edge of the panels, a kink there needs no name."""
+    root, z, w = _grid(a, kinks)
+    return jnp.sum(w * f(root * z))
+
+
 def _expand(f, kinks, degree, a) -> _Expansion:
     root, z, w = _grid(a, kinks)
     values, mirrored = f(root * z), f(-root * z)

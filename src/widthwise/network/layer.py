@@ -1,13 +1,14 @@
 """The algebra of layers: one description, read as a finite network and as its limit."""
 
 import abc
+import math
 
 import equinox as eqx
 from jaxtyping import Array, Float, PyTree
 
 from widthwise import settings
 from widthwise.network.moments import AbstractMoments, Tangent
-from widthwise.network.signal import Size, Vector
+from widthwise.network.signal import Pairs, Signal, Size
 from widthwise.scaling import Number, Power, Role
 
 
@@ -15,7 +16,9 @@ class Weight(eqx.Module):
     """One tensor that a layer owns, before any width or scaling is chosen.
 
     In the NTK parametrization it enters as gain * w with w ~ N(0, std^2); other scalings move
-    powers of the width between the two. `fan_in` is None for a bias.
+    powers of the width between the two. `fan_in` is None for a bias. A filter has one matrix for
+    each of its taps, whose inputs all add to one sum; `copies` are of positions that each have
+    weights of their own.
     """
 
     fan_in: Size | None
@@ -23,6 +26,18 @@ class Weight(eqx.Module):
     variance: Number
     gain: Number = 1.0  # biases only: a weight's gain follows from variance and fan-in
     lr_multiplier: Number = 1.0
+    taps: tuple[int, ...] = ()
+    copies: tuple[int, ...] = ()
+
+    @property
+    def inputs(self) -> Size:
+        """What one output reads; a bias reads the constant 1."""
+        return Size(fixed=1) if self.fan_in is None else self.fan_in.by(math.prod(self.taps))
+
+    def shape(self, width: int) -> tuple[int, ...]:
+        """Of the tensor at a width."""
+        sizes = (self.fan_out,) if self.fan_in is None else (self.fan_in, self.fan_out)
+        return (*self.copies, *self.taps, *(size.at(width) for size in sizes))
 
     @property
     def role(self) -> Role:
@@ -38,7 +53,7 @@ class Weight(eqx.Module):
             zero = isinstance(self.gain, (int, float)) and self.gain == 0
             std = 0.0 if zero else self.variance**0.5 / self.gain
             return Power(self.gain), Power(std)
-        count = self.fan_in.times if self.fan_in.grows else self.fan_in.fixed
+        count = self.inputs.times if self.fan_in.grows else self.inputs.fixed
         exponent = -0.5 if self.fan_in.grows else 0.0
         return Power((self.variance / count) ** 0.5, exponent), Power(1.0)
 
@@ -47,11 +62,11 @@ class AbstractLayer(eqx.Module):
     """An immutable value; `>>` composes, `+` adds branches that read the same input."""
 
     @abc.abstractmethod
-    def signal(self, incoming: Vector) -> Vector:
+    def signal(self, incoming: Signal) -> Signal:
         """What leaves the layer; raises ValueError where no rule applies."""
 
     @abc.abstractmethod
-    def weights(self, incoming: Vector) -> PyTree[Weight]:
+    def weights(self, incoming: Signal) -> PyTree[Weight]:
         """The tensors that the layer owns, given what arrives."""
 
     @abc.abstractmethod
@@ -66,6 +81,10 @@ class AbstractLayer(eqx.Module):
     def fresh(self) -> bool:
         """True if the output is fresh Gaussian weights times something: mean zero and
         uncorrelated with all that does not pass through those weights."""
+
+    def needs(self, after: Pairs) -> Pairs:
+        """Which pairs of positions the layer reads, given what the layers after it read."""
+        return after
 
     def __repr__(self) -> str:
         return settings.shown(self)
@@ -98,14 +117,14 @@ class Chain(AbstractLayer):
     layers: tuple[AbstractLayer, ...] = eqx.field(converter=_flat)
 
     def __check_init__(self):
-        self.signal(Vector())  # refuses here, when composed, what no rule covers
+        self.signal(Signal())  # refuses here, when composed, what no rule covers
 
-    def signal(self, incoming: Vector) -> Vector:
+    def signal(self, incoming: Signal) -> Signal:
         for layer in self.layers:
             incoming = layer.signal(incoming)
         return incoming
 
-    def weights(self, incoming: Vector):
+    def weights(self, incoming: Signal):
         found = []
         for layer in self.layers:
             found.append(layer.weights(incoming))
@@ -121,6 +140,11 @@ class Chain(AbstractLayer):
         for layer, own in zip(self.layers, weights, strict=True):
             moments = layer.kernel(own, moments)
         return moments
+
+    def needs(self, after: Pairs) -> Pairs:
+        for layer in reversed(self.layers):
+            after = layer.needs(after)
+        return after
 
     def fresh(self) -> bool:
         for layer in reversed(self.layers):
@@ -141,10 +165,10 @@ class Identity(AbstractLayer):
     Identity() + (Relu() >> Dense())
     """
 
-    def signal(self, incoming: Vector) -> Vector:
+    def signal(self, incoming: Signal) -> Signal:
         return incoming
 
-    def weights(self, incoming: Vector):
+    def weights(self, incoming: Signal):
         return None
 
     def apply(self, weights, x):
@@ -174,21 +198,12 @@ class Sum(AbstractLayer):
                 "weights of their own in between, so they are correlated: end all but one branch "
                 "in Dense(), or write their sum as one Elementwise function."
             )
-        self.signal(Vector())
+        self.signal(Signal())
 
-    def signal(self, incoming: Vector) -> Vector:
-        leaving = [branch.signal(incoming) for branch in self.branches]
-        sizes = {str(x.size): x.size for x in leaving if x.size is not None}
-        if len(sizes) > 1:
-            raise ValueError(
-                f"The branches of {self!r} leave {' and '.join(sorted(sizes))} "
-                "features: branches of a sum need equal sizes."
-            )
-        known = [x.gaussian for x in leaving]
-        gaussian = False if False in known else (None if None in known else True)
-        return Vector(next(iter(sizes.values()), None), gaussian)
+    def signal(self, incoming: Signal) -> Signal:
+        return alike(self, [branch.signal(incoming) for branch in self.branches])
 
-    def weights(self, incoming: Vector):
+    def weights(self, incoming: Signal):
         return tuple(branch.weights(incoming) for branch in self.branches)
 
     def apply(self, weights, x):
@@ -205,6 +220,9 @@ class Sum(AbstractLayer):
             total = total.add(out)
         return total
 
+    def needs(self, after: Pairs) -> Pairs:
+        return max(branch.needs(after) for branch in self.branches)
+
     def fresh(self) -> bool:
         return all(branch.fresh() for branch in self.branches)
 
@@ -213,6 +231,34 @@ class Sum(AbstractLayer):
             f"({branch!r})" if isinstance(branch, Chain) else repr(branch)
             for branch in self.branches
         )
+
+
+def alike(layer: AbstractLayer, leaving: list[Signal]) -> Signal:
+    """What branches leave that are joined feature by feature; ValueError where they differ."""
+    sizes = {str(x.size): x.size for x in leaving if x.size is not None}
+    if len(sizes) > 1:
+        raise ValueError(
+            f"The branches of {layer!r} leave {' and '.join(sorted(sizes))} features: branches "
+            "that are joined need equal sizes."
+        )
+    known = [x.gaussian for x in leaving]
+    gaussian = False if False in known else (None if None in known else True)
+    return Signal(next(iter(sizes.values()), None), gaussian, same_shape(layer, leaving))
+
+
+def same_shape(layer: AbstractLayer, leaving: list[Signal]) -> tuple[int | None, ...] | None:
+    """The grid that all branches leave; ValueError where they leave different ones."""
+    shapes = [x.shape for x in leaving if x.shape is not None]
+    if not shapes:
+        return None
+    fits = len({len(shape) for shape in shapes}) == 1
+    extents = [{e for e in axis if e is not None} for axis in zip(*shapes, strict=fits)]
+    if not fits or any(len(axis) > 1 for axis in extents):
+        raise ValueError(
+            f"The branches of {layer!r} leave {' and '.join(str(x) for x in leaving)}: branches "
+            "that are joined need equal grids of positions."
+        )
+    return tuple(next(iter(axis), None) for axis in extents)
 
 
 def _passes(layer: AbstractLayer) -> bool:

@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Callable
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -10,27 +11,6 @@ from jaxtyping import Array, Float
 
 Scalar = Float[Array, ""]
 Rule = Callable[[Scalar, Scalar, Scalar], Scalar]
-
-
-class AbstractMoments(eqx.Module):
-    """Layers speak to moments through these methods only, so that images and sequences can be
-    other types with the same layers."""
-
-    @abc.abstractmethod
-    def affine(self, weight: "Tangent", bias: "Tangent") -> "AbstractMoments":
-        """Through fresh Gaussian weights and biases."""
-
-    @abc.abstractmethod
-    def pointwise(self, dual: Rule, slope: Rule) -> "AbstractMoments":
-        """Through a nonlinearity, given its rules for one pair of inputs."""
-
-    @abc.abstractmethod
-    def add(self, other: "AbstractMoments") -> "AbstractMoments":
-        """The sum of two signals that are uncorrelated given the inputs."""
-
-    @abc.abstractmethod
-    def times(self, factor: float) -> "AbstractMoments":
-        """The signal multiplied by a number."""
 
 
 class Tangent(eqx.Module):
@@ -47,20 +27,80 @@ class Tangent(eqx.Module):
     carry: float | Scalar
 
 
+class Rules(NamedTuple):
+    """A nonlinearity f on one pair of Gaussian inputs (u, v) of covariance [[a, c], [c, b]]."""
+
+    dual: Rule  # E f(u) f(v)
+    slope: Rule  # E f'(u) f'(v)
+    mean: Callable[[Scalar], Scalar]  # E f(u), of its variance
+
+
+class Statistics(NamedTuple):
+    """Means and variances of x and of y; they have no fluctuations at infinite width."""
+
+    x: Float[Array, "..."]
+    xx: Float[Array, "..."]
+    y: Float[Array, "..."] | None
+    yy: Float[Array, "..."] | None
+
+
+class AbstractMoments(eqx.Module):
+    """Layers speak to moments through these methods only: vectors, grids of positions and features
+    that differ in law are other types, with the same layers."""
+
+    @abc.abstractmethod
+    def affine(self, weight: Tangent, bias: Tangent) -> "AbstractMoments":
+        """Through fresh Gaussian weights and biases, at each position."""
+
+    @abc.abstractmethod
+    def pointwise(self, rules: Rules) -> "AbstractMoments":
+        """Through a nonlinearity."""
+
+    @abc.abstractmethod
+    def add(self, other: "AbstractMoments") -> "AbstractMoments":
+        """The sum of two signals that are uncorrelated given the inputs."""
+
+    @abc.abstractmethod
+    def product(self, other: "AbstractMoments") -> "AbstractMoments":
+        """The product, feature by feature, of two signals that are independent."""
+
+    @abc.abstractmethod
+    def times(self, factor: float) -> "AbstractMoments":
+        """The signal multiplied by a number."""
+
+    @abc.abstractmethod
+    def dropped(self, keep: float) -> "AbstractMoments":
+        """Every feature kept with this probability and divided by it, for each input anew."""
+
+    @abc.abstractmethod
+    def statistics(self, axes: tuple[int, ...]) -> "Statistics":
+        """Mean and variance over all features, and over these axes of the grid."""
+
+    @abc.abstractmethod
+    def normalised(self, by: "Statistics", epsilon: float) -> "AbstractMoments":
+        """Features less that mean, over the root of that variance and epsilon."""
+
+    @abc.abstractmethod
+    def mixed(self) -> "AbstractMoments":
+        """All features alike: averages over those that differ in law."""
+
+
 class Moments(AbstractMoments):
     """Moments of vectors: x of n rows against y of m rows, or x against itself (`yy` is None).
 
     >>> Moments.of(jnp.ones((3, 5))).xy.shape
     (3, 3)
 
-    `xy` holds E[h(x) h(y)] a feature, `xx` and `yy` the same of each input with itself, `ntk`
-    the tangent kernel. Inputs enter as (1 / d) x.y, uncentred.
+    `xy` holds E[h(x) h(y)] a feature, `xx` and `yy` the same of each input with itself, `x` and `y`
+    the means E[h(x)], `ntk` the tangent kernel. Inputs enter as (1 / d) x.y, uncentred.
     """
 
     xx: Float[Array, " n"]
     xy: Float[Array, "n m"]
     yy: Float[Array, " m"] | None
     ntk: Float[Array, "n m"]
+    x: Float[Array, " n"]
+    y: Float[Array, " m"] | None
 
     @classmethod
     def of(cls, x: Float[Array, "n d"], y: Float[Array, "m d"] | None = None) -> "Moments":
@@ -69,26 +109,18 @@ class Moments(AbstractMoments):
         xy = x @ other.T / x.shape[1]
         xx = jnp.sum(x * x, axis=1) / x.shape[1]
         yy = None if y is None else jnp.sum(other * other, axis=1) / x.shape[1]
-        return cls(xx, cls._exact_diagonal(xy, xx, yy), yy, jnp.zeros_like(xy))
-
-    @staticmethod
-    def _exact_diagonal(xy, xx, yy):
-        # x against itself: the diagonal is known exactly, and a rule such as ReLU's slope
-        # (pi - angle) turns the last digit of a cosine near 1 into half of its digits.
-        if yy is not None:
-            return xy
-        rows = jnp.arange(xx.shape[0])
-        return xy.at[rows, rows].set(xx)
+        means = jnp.mean(x, axis=1), None if y is None else jnp.mean(other, axis=1)
+        return cls(xx, exact_diagonal(xy, xx, yy), yy, jnp.zeros_like(xy), *means)
 
     def affine(self, weight: Tangent, bias: Tangent) -> "Moments":
         def through(c):
-            return weight.variance * c + bias.variance
+            return None if c is None else weight.variance * c + bias.variance
 
         ntk = weight.carry * self.ntk + weight.tangent * self.xy + bias.tangent
-        yy = None if self.yy is None else through(self.yy)
-        return Moments(through(self.xx), through(self.xy), yy, ntk)
+        xx, xy, yy = map(through, (self.xx, self.xy, self.yy))
+        return Moments(xx, xy, yy, ntk, *_zeros(self.x, self.y))
 
-    def pointwise(self, dual: Rule, slope: Rule) -> "Moments":
+    def pointwise(self, rules: Rules) -> "Moments":
         # This is the one place where rules for one pair meet many pairs. What depends on x
         # alone or on y alone stays outside the inner loop: vmap sees to it.
         def pairs(rule):
@@ -97,16 +129,130 @@ class Moments(AbstractMoments):
                 self.xx, self.xy, self.xx if self.yy is None else self.yy
             )
 
-        alone = jax.vmap(lambda a: dual(a, a, a))
+        alone, mean = jax.vmap(lambda a: rules.dual(a, a, a)), jax.vmap(rules.mean)
         xx = alone(self.xx)
         yy = None if self.yy is None else alone(self.yy)
-        ntk = self.ntk * pairs(slope)
-        return Moments(xx, self._exact_diagonal(pairs(dual), xx, yy), yy, ntk)
+        y = None if self.yy is None else mean(self.yy)
+        xy = exact_diagonal(pairs(rules.dual), xx, yy)
+        return Moments(xx, xy, yy, self.ntk * pairs(rules.slope), mean(self.xx), y)
 
-    def add(self, other: AbstractMoments) -> "Moments":
-        assert isinstance(other, Moments)
-        yy = None if self.yy is None or other.yy is None else self.yy + other.yy
-        return Moments(self.xx + other.xx, self.xy + other.xy, yy, self.ntk + other.ntk)
+    def add(self, other: AbstractMoments) -> AbstractMoments:
+        if not isinstance(other, Moments):
+            return other.add(self)
+        return jax.tree.map(jnp.add, self, other)
+
+    def product(self, other: AbstractMoments) -> AbstractMoments:
+        if not isinstance(other, Moments):
+            return other.product(self)
+        both = jax.tree.map(jnp.multiply, self, other)
+        ntk = self.ntk * other.xy + self.xy * other.ntk
+        return Moments(both.xx, both.xy, both.yy, ntk, both.x, both.y)
 
     def times(self, factor: float) -> "Moments":
-        return jax.tree.map(lambda entry: factor**2 * entry, self)
+        square = factor**2
+        yy, y = (None, None) if self.yy is None else (square * self.yy, factor * self.y)
+        return Moments(
+            square * self.xx, square * self.xy, yy, square * self.ntk, factor * self.x, y
+        )
+
+    def dropped(self, keep: float) -> "Moments":
+        # two inputs are dropped from independently, an input and itself are not
+        xx, yy = self.xx / keep, None if self.yy is None else self.yy / keep
+        return Moments(xx, exact_diagonal(self.xy, xx, yy),
+                       yy, exact_diagonal(self.ntk, jnp.diagonal(self.ntk) / keep, yy),
+                       self.x, self.y)  # fmt: skip
+
+    def statistics(self, axes: tuple[int, ...]) -> Statistics:
+        assert not axes
+        yy = None if self.yy is None else self.yy - self.y**2
+        return Statistics(self.x, self.xx - self.x**2, self.y, yy)
+
+    def normalised(self, by: Statistics, epsilon: float) -> "Moments":
+        own = centred(self.x, by.x, by.xx, epsilon)
+        other = own if self.yy is None else centred(self.y, by.y, by.yy, epsilon)
+        size = own.size[:, None] * other.size
+        # E (h - a)(k - b) with the means of h and k less a and b kept apart
+        xy = (self.xy - self.x[:, None] * other.mean - own.mean[:, None] * other.from_mean) / size
+        xx = own.second(self.xx)
+        yy = None if self.yy is None else other.second(self.yy)
+        y = None if self.yy is None else other.from_mean / other.size
+        xy = exact_diagonal(xy, xx, yy)
+        return Moments(xx, xy, yy, self.ntk / size, own.from_mean / own.size, y)
+
+    def mixed(self) -> "Moments":
+        return self
+
+
+class Mixture(AbstractMoments):
+    """Features of several laws, as after Flatten or Concatenate: `parts` holds the moments of each,
+    stacked along a leading axis, and `shares` how large a part of the features they are."""
+
+    parts: AbstractMoments
+    shares: Float[Array, " g"]
+
+    def affine(self, weight: Tangent, bias: Tangent) -> AbstractMoments:
+        return self.mixed().affine(weight, bias)
+
+    def pointwise(self, rules: Rules) -> "Mixture":
+        return self._each(lambda part: part.pointwise(rules))
+
+    def add(self, other: AbstractMoments) -> "Mixture":
+        if isinstance(other, Mixture):
+            return Mixture(jax.vmap(lambda a, b: a.add(b))(self.parts, other.parts), self.shares)
+        return self._each(lambda part: part.add(other))
+
+    def product(self, other: AbstractMoments) -> "Mixture":
+        if isinstance(other, Mixture):
+            parts = jax.vmap(lambda a, b: a.product(b))(self.parts, other.parts)
+            return Mixture(parts, self.shares)
+        return self._each(lambda part: part.product(other))
+
+    def times(self, factor: float) -> "Mixture":
+        return self._each(lambda part: part.times(factor))
+
+    def dropped(self, keep: float) -> "Mixture":
+        return self._each(lambda part: part.dropped(keep))
+
+    def statistics(self, axes: tuple[int, ...]) -> Statistics:
+        return self.mixed().statistics(axes)
+
+    def normalised(self, by: Statistics, epsilon: float) -> "Mixture":
+        return self._each(lambda part: part.normalised(by, epsilon))
+
+    def mixed(self) -> AbstractMoments:
+        return jax.tree.map(lambda leaf: jnp.tensordot(self.shares, leaf, 1), self.parts)
+
+    def _each(self, function) -> "Mixture":
+        return Mixture(jax.vmap(function)(self.parts), self.shares)
+
+
+class Centred(NamedTuple):
+    """One side of a normalisation: the mean that is taken off, the distance of the features' own
+    mean from it, and the divisor."""
+
+    mean: Float[Array, "..."]
+    from_mean: Float[Array, "..."]
+    size: Float[Array, "..."]
+
+    def second(self, second):
+        """E (h - mean)^2 / size^2, given E h^2."""
+        own = self.mean + self.from_mean
+        return (second - own * self.mean - self.mean * self.from_mean) / self.size**2
+
+
+def centred(x, mean, variance, epsilon: float) -> Centred:
+    """Of features with mean x."""
+    return Centred(mean, x - mean, jnp.sqrt(variance + epsilon))
+
+
+def exact_diagonal(xy, xx, yy):
+    """x against itself: the diagonal is known exactly, and a rule such as ReLU's slope
+    (pi - angle) turns the last digit of a cosine near 1 into half of its digits."""
+    if yy is not None:
+        return xy
+    rows = jnp.arange(xx.shape[0])
+    return xy.at[rows, rows].set(xx)
+
+
+def _zeros(x, y):
+    return jnp.zeros_like(x), None if y is None else jnp.zeros_like(y)

@@ -7,10 +7,10 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float
 
-from widthwise.network.hermite import hermite_dual, hermite_slope, tail
+from widthwise.network.hermite import gaussian_mean, hermite_dual, hermite_slope, tail
 from widthwise.network.layer import AbstractLayer
-from widthwise.network.moments import Scalar
-from widthwise.network.signal import Vector
+from widthwise.network.moments import Rules, Scalar
+from widthwise.network.signal import Signal
 
 
 class AbstractNonlinearity(AbstractLayer):
@@ -30,23 +30,27 @@ class AbstractNonlinearity(AbstractLayer):
     def slope(self, a: Scalar, c: Scalar, b: Scalar) -> Scalar:
         """E[f'(u) f'(v)], which is the derivative of `dual` in c (Price's theorem)."""
 
-    def signal(self, incoming: Vector) -> Vector:
+    def mean(self, a: Scalar) -> Scalar:
+        """E[f(u)], by quadrature; a kink at 0 needs no care."""
+        return gaussian_mean(self, (), a)
+
+    def signal(self, incoming: Signal) -> Signal:
         if incoming.gaussian is False:
             raise ValueError(
                 f"{self!r} does not follow an affine layer, so what reaches it is not Gaussian at "
                 "infinite width: put Dense() in front of it, or write two functions in a row as "
                 "one Elementwise function."
             )
-        return Vector(incoming.size, gaussian=False)
+        return Signal(incoming.size, False, incoming.shape)
 
-    def weights(self, incoming: Vector):
+    def weights(self, incoming: Signal):
         return None
 
     def apply(self, weights, x):
         return self(x)
 
     def kernel(self, weights, moments):
-        return moments.pointwise(self.dual, self.slope)
+        return moments.pointwise(Rules(self.dual, self.slope, self.mean))
 
     def fresh(self) -> bool:
         return False
@@ -68,6 +72,9 @@ class AbstractQuadrature(AbstractNonlinearity):
 
     degree: eqx.AbstractVar[int]
     kinks: eqx.AbstractVar[tuple[float, ...]]
+
+    def mean(self, a):
+        return gaussian_mean(self, self.kinks, a)
 
     def dual(self, a, c, b):
         return hermite_dual(self, self.kinks, self.degree, a, c, b)

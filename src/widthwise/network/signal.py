@@ -1,4 +1,7 @@
-"""What flows between layers, as far as composition must know it: sizes and Gaussianity."""
+"""What flows between layers, as far as composition must know it: positions, sizes, Gaussianity."""
+
+import enum
+import math
 
 import equinox as eqx
 
@@ -20,6 +23,10 @@ class Size(eqx.Module):
     def at(self, width: int) -> int:
         return self.times * width if self.grows else self.fixed
 
+    def by(self, factor: int) -> "Size":
+        """So many times as many."""
+        return Size(factor * self.times, factor * self.fixed)
+
     def __str__(self) -> str:
         if self.grows:
             return "n" if self.times == 1 else f"{self.times}n"
@@ -29,12 +36,35 @@ class Size(eqx.Module):
 OUTPUTS = Size(fixed=-1)  # as many as the data has: resolved when a network meets data
 
 
-class Vector(eqx.Module):
-    """A feature vector; None where a network that is not yet whole cannot know.
+class Pairs(enum.IntEnum):
+    """Which pairs of positions of two inputs a network reads."""
 
-    `gaussian`: coordinates become independent Gaussians at infinite width, which is what a
+    SAME = 0  # each position with the same position of the other
+    ALL = 1
+
+
+class Signal(eqx.Module):
+    """Feature vectors, one or one at every position; None where a network that is not yet whole
+    cannot know.
+
+    `shape`: the grid of positions, () for a single vector; an extent may be None.
+    `gaussian`: features become independent Gaussians at infinite width, which is what a
     nonlinearity needs in front of it.
     """
 
     size: Size | None = None
     gaussian: bool | None = None
+    shape: tuple[int | None, ...] | None = None
+
+    @property
+    def positions(self) -> int | None:
+        """How many there are."""
+        if self.shape is None or None in self.shape:
+            return None
+        return math.prod(self.shape)  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        features = "features" if self.size is None else f"{self.size} features"
+        if not self.shape:
+            return features
+        return f"{' x '.join('?' if s is None else str(s) for s in self.shape)} x {features}"
