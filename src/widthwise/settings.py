@@ -34,6 +34,23 @@ def whole(owner: Any, name: str, *, low: int = 1) -> None:
         raise ValueError(f"{name} of {kind} is {value}: give a whole number, at least {low}.")
 
 
+def extents(owner: Any, name: str) -> None:
+    """Refuses a field that is not a tuple of whole numbers, all at least 1."""
+    value, kind = getattr(owner, name), type(owner).__name__
+    wrong = not isinstance(value, tuple) or not value
+    if wrong or any(not isinstance(n, Integral) or isinstance(n, bool) or n < 1 for n in value):
+        raise ValueError(
+            f"{name} of {kind} is {value!r}: give a tuple of whole numbers, at least 1 each."
+        )
+
+
+def one_of(owner: Any, name: str, known: tuple[str, ...]) -> None:
+    """Refuses a field that is none of the known words."""
+    value, kind = getattr(owner, name), type(owner).__name__
+    if value not in known:
+        raise ValueError(f"{name} of {kind} is {value!r}: give {' or '.join(map(repr, known))}.")
+
+
 def is_number(value: Any) -> bool:
     """A finite real number, and no bool."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

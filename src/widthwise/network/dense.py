@@ -44,10 +44,10 @@ class Dense(AbstractLayer):
 
     def __check_init__(self):
         settings.whole(self, "times")
-        _check(self)
+        check_affine(self)
 
     def signal(self, incoming: Signal) -> Signal:
-        _not_after_readout(self, incoming)
+        not_after_readout(self, incoming)
         return Signal(Size(times=self.times), True, incoming.shape)
 
     def weights(self, incoming: Signal) -> Affine:
@@ -79,10 +79,10 @@ class Readout(AbstractLayer):
     lr_multiplier: Number = 1.0
 
     def __check_init__(self):
-        _check(self)
+        check_affine(self)
 
     def signal(self, incoming: Signal) -> Signal:
-        _not_after_readout(self, incoming)
+        not_after_readout(self, incoming)
         if incoming.shape:
             raise ValueError(
                 f"{self!r} reads one vector, and {incoming} arrive: put Flatten() or "
@@ -103,7 +103,8 @@ class Readout(AbstractLayer):
         return True
 
 
-def _not_after_readout(layer: AbstractLayer, incoming: Signal) -> None:
+def not_after_readout(layer: AbstractLayer, incoming: Signal) -> None:
+    """Refuses a layer with weights behind the readout."""
     if incoming.size == OUTPUTS:
         raise ValueError(f"{layer!r} after Readout(): a network has one readout, its last layer.")
 
@@ -117,12 +118,13 @@ def _affine(layer: Dense | Readout, incoming: Signal, fan_out: Size) -> Affine:
     )
 
 
-def _check(layer: Dense | Readout) -> None:
+def check_affine(layer: AbstractLayer) -> None:
+    """Refuses variances and multipliers that are none."""
     settings.number(layer, "weight_variance", above=0)
     settings.number(layer, "bias_variance", low=0)
     settings.number(layer, "bias_multiplier", low=0)
     settings.number(layer, "lr_multiplier", low=0)
-    variance, multiplier = layer.bias_variance, layer.bias_multiplier
+    variance, multiplier = layer.bias_variance, layer.bias_multiplier  # type: ignore[attr-defined]
     if isinstance(multiplier, Real) and multiplier == 0:
         if not isinstance(variance, Real) or variance > 0:
             raise ValueError(

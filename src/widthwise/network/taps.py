@@ -36,7 +36,7 @@ class Taps(NamedTuple):
         return cls(count, stride, total // 2, total - total // 2, circular=padding == "CIRCULAR")
 
     @classmethod
-    def transposed(cls, extent: int, count: int, stride: int, padding: Padding) -> "Taps":
+    def transposed(cls, count: int, stride: int, padding: Padding) -> "Taps":
         """Of the transposed filter: stride * extent outputs for SAME, all that are reached for
         VALID."""
         if padding == "VALID":
@@ -56,7 +56,7 @@ class Taps(NamedTuple):
         """The sum over k of what output i reads by tap k, along several axes at once: where two
         axes hold the positions of two inputs, both read by the same tap."""
         for axis in axes:
-            x = self._padded(x, axis)
+            x = self.padded(x, axis)
         count = (x.shape[axes[0]] - self.count) // self.stride + 1
         total = None
         for k in range(self.count):
@@ -68,7 +68,8 @@ class Taps(NamedTuple):
         assert total is not None
         return total
 
-    def _padded(self, x, axis: int):
+    def padded(self, x, axis: int):
+        """With what stands between and around the inputs."""
         extent, config = x.shape[axis] * self.dilation, [(0, 0, 0)] * x.ndim
         if self.circular:
             config[axis] = (0, self.dilation - 1, self.dilation - 1)

@@ -1,0 +1,205 @@
+"""Filters: weights that look at a neighbourhood of each position."""
+
+import abc
+import math
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from widthwise import settings
+from widthwise.network.dense import Affine, check_affine, not_after_readout
+from widthwise.network.grid import AbstractGrid
+from widthwise.network.layer import AbstractLayer, Weight
+from widthwise.network.moments import AbstractMoments
+from widthwise.network.signal import Signal, Size
+from widthwise.network.taps import PADDINGS, Padding, Taps
+from widthwise.scaling import Number
+
+AXES = "XYZ"
+
+
+class AbstractFilter(AbstractLayer):
+    """What the three filters share.
+
+    Args:
+        filter_shape: taps along each axis of the grid.
+        strides: steps of the filter along each axis; None is one.
+        padding: "SAME" (zeros around the grid), "VALID" (the filter stays inside), or "CIRCULAR"
+            (the grid goes round).
+        times: features in units of the width.
+        weight_variance: entries of W start with variance weight_variance / (fan_in taps).
+        bias_variance, bias_multiplier, lr_multiplier: as for `Dense`.
+    """
+
+    filter_shape: tuple[int, ...] = eqx.field(default=(3, 3), static=True)
+    strides: tuple[int, ...] | None = eqx.field(default=None, static=True)
+    padding: Padding = eqx.field(default="SAME", static=True)
+    times: int = 1
+    weight_variance: Number = 2.0
+    bias_variance: Number = 0.0
+    bias_multiplier: Number = 0.1
+    lr_multiplier: Number = 1.0
+
+    def __check_init__(self):
+        settings.whole(self, "times")
+        settings.extents(self, "filter_shape")
+        if len(self.filter_shape) > len(AXES):
+            raise ValueError(f"filter_shape of {type(self).__name__} has more than 3 axes.")
+        if self.strides is not None:
+            settings.extents(self, "strides")
+            if len(self.strides) != len(self.filter_shape):
+                raise ValueError(
+                    f"strides of {type(self).__name__} are {self.strides}: give one for each axis "
+                    f"of the filter, which has {len(self.filter_shape)}."
+                )
+        settings.one_of(self, "padding", PADDINGS)
+        check_affine(self)
+
+    @abc.abstractmethod
+    def along(self, extent: int, count: int, stride: int) -> Taps:
+        """The filter along one axis."""
+
+    def taps(self, shape: tuple[int, ...]) -> tuple[Taps, ...]:
+        """The filter on a grid of this shape, one an axis."""
+        strides = self.strides or (1,) * len(self.filter_shape)
+        return tuple(map(self.along, shape, self.filter_shape, strides))
+
+    def signal(self, incoming: Signal) -> Signal:
+        not_after_readout(self, incoming)
+        rank = len(self.filter_shape)
+        shape = (None,) * rank if incoming.shape is None else incoming.shape
+        if len(shape) != rank:
+            raise ValueError(
+                f"{self!r} has {rank} axes, and {incoming} arrive: give a filter_shape with as "
+                "many axes as there are, or put Unflatten() first."
+            )
+        return Signal(Size(times=self.times), True, self._shape(incoming, shape))
+
+    def _shape(self, incoming: Signal, shape: tuple[int | None, ...]):
+        found = []
+        for axis, extent in enumerate(shape):
+            own = None if extent is None else self.taps((extent,) * len(shape))[axis]
+            found.append(None if own is None else own.outputs(extent))
+            if found[-1] is not None and found[-1] < 1:
+                raise ValueError(
+                    f"{self!r} does not fit: {incoming} arrive. Use a smaller filter, or "
+                    'padding="SAME".'
+                )
+        return tuple(found)
+
+    def tensors(self, incoming: Signal, copies: tuple[int, ...]) -> Affine:
+        """The filter's specifications, for positions that each have a copy or share one."""
+        if incoming.size is None:
+            raise ValueError(f"The number of features that arrive at {self!r} is not known.")
+        leaving = Size(times=self.times)
+        return Affine(
+            Weight(incoming.size, leaving, self.weight_variance, lr_multiplier=self.lr_multiplier,
+                   taps=self.filter_shape, copies=copies),
+            Weight(None, leaving, self.bias_variance, self.bias_multiplier, self.lr_multiplier,
+                   copies=copies),
+        )  # fmt: skip
+
+    def fresh(self) -> bool:
+        return True
+
+
+class Conv(AbstractFilter):
+    """A convolution, over one, two or three axes. Arguments as for `AbstractFilter`.
+
+    >>> Unflatten((8, 8)) >> Conv((3, 3), padding="VALID") >> Relu() >> Flatten() >> Readout()
+    Unflatten(shape=(8, 8)) >> Conv(padding='VALID') >> Relu() >> Flatten() >> Readout()
+    """
+
+    source: ClassVar[str] = "novak2019, eqs. (7) and (8); arora2019, section 4"
+
+    def along(self, extent: int, count: int, stride: int) -> Taps:
+        return Taps.of(extent, count, stride, self.padding)
+
+    def weights(self, incoming: Signal) -> Affine:
+        return self.tensors(incoming, ())
+
+    def apply(self, weights, x):
+        return filtered(x, self.taps(x.shape[:-1]), weights.weight) + weights.bias
+
+    def kernel(self, weights, moments):
+        grid = grid_of(moments)
+        return grid.convolved(self.taps(grid.shape), weights.weight, weights.bias)
+
+
+class ConvTranspose(AbstractFilter):
+    """A transposed convolution, which spreads each position over `strides` as many. Arguments as
+    for `Conv`.
+
+    >>> Unflatten((4, 4)) >> ConvTranspose(strides=(2, 2)) >> Flatten() >> Readout()
+    Unflatten(shape=(4, 4)) >> ConvTranspose(strides=(2, 2)) >> Flatten() >> Readout()
+    """
+
+    source: ClassVar[str] = "novak2019, eqs. (7) and (8); dumoulin2016, section 4"
+
+    def along(self, extent: int, count: int, stride: int) -> Taps:
+        return Taps.transposed(count, stride, self.padding)
+
+    def weights(self, incoming: Signal) -> Affine:
+        return self.tensors(incoming, ())
+
+    def apply(self, weights, x):
+        return filtered(x, self.taps(x.shape[:-1]), weights.weight) + weights.bias
+
+    def kernel(self, weights, moments):
+        grid = grid_of(moments)
+        return grid.convolved(self.taps(grid.shape), weights.weight, weights.bias)
+
+
+class ConvLocal(AbstractFilter):
+    """A convolution whose weights and biases each position has for itself. Arguments as for `Conv`.
+
+    >>> Unflatten((4, 4)) >> ConvLocal() >> Relu() >> Flatten() >> Readout()
+    Unflatten(shape=(4, 4)) >> ConvLocal() >> Relu() >> Flatten() >> Readout()
+    """
+
+    source: ClassVar[str] = "novak2019, section 5.1"
+
+    def along(self, extent: int, count: int, stride: int) -> Taps:
+        return Taps.of(extent, count, stride, self.padding)
+
+    def weights(self, incoming: Signal) -> Affine:
+        shape = self.signal(incoming).shape
+        if shape is None or None in shape:
+            raise ValueError(f"The grid that arrives at {self!r} is not known.")
+        return self.tensors(incoming, shape)  # type: ignore[arg-type]
+
+    def apply(self, weights, x):
+        # what a position reads becomes its features, and each position has its own matrix
+        rank, features = x.ndim - 1, weights.weight.shape[-2]
+        count = math.prod(self.filter_shape) * features
+        reads = jnp.eye(count, dtype=x.dtype).reshape(*self.filter_shape, features, count)
+        own = weights.weight.reshape(*weights.weight.shape[:rank], count, -1)
+        read = filtered(x, self.taps(x.shape[:-1]), reads)
+        return jnp.einsum("...i,...io->...o", read, own) + weights.bias
+
+    def kernel(self, weights, moments):
+        grid = grid_of(moments)
+        return grid.unshared(self.taps(grid.shape), weights.weight, weights.bias)
+
+
+def grid_of(moments: AbstractMoments) -> AbstractGrid:
+    """Moments with positions, their features all alike."""
+    found = moments.mixed()
+    assert isinstance(found, AbstractGrid)  # composition has seen to it
+    return found
+
+
+def filtered(x, taps: tuple[Taps, ...], weight):
+    """One example (*s, c) through a filter (*taps, c, k)."""
+    axes = AXES[: len(taps)]
+    pads, dilation = [(own.low, own.high) for own in taps], [own.dilation for own in taps]
+    for axis, own in enumerate(taps):
+        if own.circular:
+            x, pads[axis], dilation[axis] = own.padded(x, axis), (0, 0), 1
+    found = jax.lax.conv_general_dilated(
+        x[None], weight, [own.stride for own in taps], pads, lhs_dilation=dilation,
+        dimension_numbers=(f"N{axes}C", f"{axes}IO", f"N{axes}C"),
+    )  # fmt: skip
+    return found[0]
