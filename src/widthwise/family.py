@@ -23,7 +23,7 @@ from widthwise.learner import AbstractLearner, Adam, GradientDescent, Posterior
 from widthwise.limits.base import AbstractPrepared, EmptyCell, Start, Work
 from widthwise.limits.descent import largest_stable_step
 from widthwise.limits.table import lookup, regime
-from widthwise.network.build import specify
+from widthwise.network.build import specify, trial_inputs
 from widthwise.network.layer import AbstractLayer
 from widthwise.problem import Problem, pose
 from widthwise.progress import Progress
@@ -69,7 +69,7 @@ class Member:
             raise TypeError(f"width is {self.width!r}: give a positive whole number, or inf.")
         if not (self.width == math.inf or (self.width >= 1 and self.width == int(self.width))):
             raise ValueError(f"width is {self.width}: give a positive whole number, or inf.")
-        specify(self.network, 1, 1)  # refuses a network without a readout
+        specify(self.network, trial_inputs(self.network), 1)  # refuses a network without a readout
         regime(self.network, self.scaling, self.learner)  # refuses a scaling without a limit
 
     def train(

@@ -35,14 +35,14 @@ class FiniteNetwork(eqx.Module):
     Args:
         network: layers that end in `Readout()`.
         width: features of `Dense()`.
-        n_inputs, n_outputs: what the data has.
+        n_inputs, n_outputs: what the data has; for grids of positions (extents ..., features).
         scaling: drives initial variances, multipliers and step sizes.
         entrywise: whether the optimiser that will train it is entrywise (Adam).
     """
 
     network: AbstractLayer
     width: int
-    n_inputs: int
+    n_inputs: int | tuple[int, ...]
     n_outputs: int
     scaling: AbstractScaling
     entrywise: bool = False
@@ -79,7 +79,7 @@ class FiniteNetwork(eqx.Module):
         return jax.tree.unflatten(tree, drawn)
 
     def apply(
-        self, parameters: PyTree, x: Float[Array, "n {self.n_inputs}"]
+        self, parameters: PyTree, x: Float[Array, "n *s d"]
     ) -> Float[Array, "n {self.n_outputs}"]:
         """Outputs for rows of inputs."""
         weights = self.effective(parameters)
@@ -101,7 +101,7 @@ class FiniteNetwork(eqx.Module):
         for index, (layer, tensors) in enumerate(zip(layers, own, strict=True)):
             x = jax.vmap(lambda row, f=layer, w=tensors: f.apply(w, row))(x)
             if index in names:
-                found[names[index]] = x
+                found[names[index]] = x.reshape(len(x), -1)
         return found
 
 

@@ -10,13 +10,15 @@ import numpy as np
 from jaxtyping import Float, Num
 
 from widthwise.memory import check_free
-from widthwise.network.build import tangents
+from widthwise.network.build import begin, input_signal, tangents
 from widthwise.network.layer import AbstractLayer, Chain
-from widthwise.network.moments import Moments
+from widthwise.network.moments import AbstractMoments, Moments
+from widthwise.network.signal import Pairs
 from widthwise.scaling import NTK, AbstractScaling
 from widthwise.solve.precision import float64
 
-TILE = 1024
+TILE = 1024  # rows of a tile
+ENTRIES = 2**21  # pairs of positions in a tile: 16 MB each of the dozen arrays that are made of it
 
 
 class KernelMatrices(NamedTuple):
@@ -35,8 +37,8 @@ class KernelDiagonals(NamedTuple):
 
 def kernel_matrix(
     network: AbstractLayer,
-    x1: Num[np.ndarray, "n d"],
-    x2: Num[np.ndarray, "m d"] | None = None,
+    x1: Num[np.ndarray, "n *s d"],
+    x2: Num[np.ndarray, "m *s d"] | None = None,
     *,
     scaling: AbstractScaling | None = None,
     width: float = math.inf,
@@ -49,28 +51,33 @@ def kernel_matrix(
 
     Args:
         network: layers; a network that does not end in `Readout()` gives its last features'.
-        x1, x2: rows of inputs; without x2, x1 against itself.
+        x1, x2: rows of inputs, or grids of positions with the features last (images are n, height,
+            width, channels); without x2, x1 against itself.
         scaling: `NTK()` unless given; it decides what each layer adds to the tangent kernel.
         width: the width whose constants enter; only the standard parametrization's differ.
 
-    Raises ValueError for inputs that are not two-dimensional or not finite, and MemoryError,
-    before anything is computed, for matrices that do not fit into memory.
+    Raises ValueError for inputs without rows and features or not finite, for networks that leave a
+    grid of positions, and MemoryError, before anything is computed, for matrices that do not fit
+    into memory.
     """
     x1 = _checked(x1, "x1")
     x2 = None if x2 is None else _checked(x2, "x2")
-    if x2 is not None and x1.shape[1] != x2.shape[1]:
-        raise ValueError(f"x1 has {x1.shape[1]} columns and x2 has {x2.shape[1]}: they must agree.")
+    if x2 is not None and x1.shape[1:] != x2.shape[1:]:
+        raise ValueError(
+            f"A row of x1 has shape {x1.shape[1:]} and one of x2 {x2.shape[1:]}: they must agree."
+        )
     rows, columns = len(x1), len(x1 if x2 is None else x2)
     check_memory(rows, columns)
     if not width >= 1:
         raise ValueError(f"width is {width}: give a positive number, or inf.")
     scaling = NTK() if scaling is None else scaling
     nngp, ntk = np.empty((rows, columns)), np.empty((rows, columns))
+    tile = tile_rows(network, x1.shape[1:])
     with float64():
-        own = tangents(network, x1.shape[1], scaling, width)
-        for i in range(0, rows, TILE):
-            for j in range(0 if x2 is not None else i, columns, TILE):
-                a, b = slice(i, i + TILE), slice(j, j + TILE)
+        own = tangents(network, x1.shape[1:], scaling, width)
+        for i in range(0, rows, tile):
+            for j in range(0 if x2 is not None else i, columns, tile):
+                a, b = slice(i, i + tile), slice(j, j + tile)
                 same = x2 is None and i == j
                 other = None if same else (x1 if x2 is None else x2)[b]
                 nngp[a, b], ntk[a, b] = _tile(network, own, x1[a], other)
@@ -85,7 +92,7 @@ def kernel_matrix(
 
 
 def kernel_diagonal(
-    network: AbstractLayer, x: Num[np.ndarray, "n d"], *, scaling: AbstractScaling | None = None
+    network: AbstractLayer, x: Num[np.ndarray, "n *s d"], *, scaling: AbstractScaling | None = None
 ) -> KernelDiagonals:
     """The diagonals of `kernel_matrix(network, x)`, without the rest of the matrices.
 
@@ -95,45 +102,64 @@ def kernel_diagonal(
     Arguments and errors as for `kernel_matrix`.
     """
     x = _checked(x, "x")
+    tile = tile_rows(network, x.shape[1:]) ** 2
     with float64():
-        own = tangents(network, x.shape[1], NTK() if scaling is None else scaling)
-        found = _alone(network, own, _padded(x))
-        return KernelDiagonals(*(np.asarray(part)[: len(x)] for part in found))
+        own = tangents(network, x.shape[1:], NTK() if scaling is None else scaling)
+        found = [
+            [np.asarray(part)[: len(own_x)] for part in _alone(network, own, _padded(own_x))]
+            for own_x in (x[i : i + tile] for i in range(0, len(x), tile))
+        ]
+        return KernelDiagonals(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _alone(network, own, x):
     def one(row):
-        found = network.kernel(own, Moments.of(row[None]))
-        assert isinstance(found, Moments)
+        found = _ended(network, network.kernel(own, begin(network, row[None])))
         return found.xy[0, 0], found.ntk[0, 0]
 
     return jax.vmap(one)(x)
 
 
+def tile_rows(network: AbstractLayer, shape: tuple[int, ...]) -> int:
+    """Rows of a tile, so that it holds ENTRIES pairs of positions at most."""
+    incoming, most = input_signal(shape), 1
+    for layer in network.layers if isinstance(network, Chain) else (network,):
+        most = max(most, incoming.positions or 1)
+        incoming = layer.signal(incoming)
+    all_pairs = network.needs(Pairs.SAME) is Pairs.ALL
+    each = float(most) ** (1.0 if all_pairs else 0.5)
+    return max(1, min(TILE, 1 << int(math.log2(max(1.0, ENTRIES**0.5 / each)))))
+
+
 def _tile(network, own, x1, x2) -> tuple[np.ndarray, np.ndarray]:
     """One tile, padded to a power of two: a few compiled shapes serve all data."""
     n, m = len(x1), len(x1 if x2 is None else x2)
-    moments = _start(_padded(x1), None if x2 is None else _padded(x2))
-    nngp, ntk = (np.asarray(k)[:n, :m] for k in _through(network, own, moments))
+    found = _through(network, own, _padded(x1), None if x2 is None else _padded(x2))
+    nngp, ntk = (np.asarray(k)[:n, :m] for k in found)
     return (_mirrored(nngp), _mirrored(ntk)) if x2 is None else (nngp, ntk)
 
 
 def _padded(x: np.ndarray) -> jax.Array:
-    size = max(8, 1 << (len(x) - 1).bit_length())
+    size = max(8 if x.ndim == 2 else 1, 1 << (len(x) - 1).bit_length())
     # with a real row, so that no rule meets 0 / 0
-    return jnp.asarray(np.pad(x, ((0, size - len(x)), (0, 0)), mode="edge"))
-
-
-@jax.jit
-def _start(x1, x2):
-    return Moments.of(x1, x2)
+    return jnp.asarray(np.pad(x, ((0, size - len(x)), *[(0, 0)] * (x.ndim - 1)), mode="edge"))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _through(network, own, moments):
-    found = network.kernel(own, moments)
+def _through(network, own, x1, x2):
+    found = _ended(network, network.kernel(own, begin(network, x1, x2)))
     return found.xy, found.ntk
+
+
+def _ended(network: AbstractLayer, moments: AbstractMoments) -> Moments:
+    """What a network leaves, a vector."""
+    found = moments.mixed()
+    if not isinstance(found, Moments):
+        raise ValueError(
+            f"{network!r} leaves a grid of positions: end it in Flatten() or GlobalAveragePool()."
+        )
+    return found
 
 
 def _mirrored(kernel: np.ndarray) -> np.ndarray:
@@ -147,20 +173,21 @@ def layer_kernels(
     """The covariance of the features after each layer of a chain, inputs excluded."""
     x = np.asarray(x, dtype=np.float64)
     with float64():
-        own = tangents(network, x.shape[1], NTK() if scaling is None else scaling)
-        found = _each_layer(network, own, _start(_padded(x), None))
+        own = tangents(network, x.shape[1:], NTK() if scaling is None else scaling)
+        found = _each_layer(network, own, _padded(x))
         return [np.asarray(kernel)[: len(x), : len(x)] for kernel in found]
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _each_layer(network, own, moments):
-    chain = isinstance(network, Chain)
+def _each_layer(network, own, x):
+    chain, moments = isinstance(network, Chain), begin(network, x)
     layers, own = (network.layers, own) if chain else ((network,), (own,))
     found = []
     for layer, weights in zip(layers, own, strict=True):
         moments = layer.kernel(weights, moments)
-        assert isinstance(moments, Moments)
-        found.append(moments.xy)
+        vector = moments.flattened().mixed()
+        assert isinstance(vector, Moments)
+        found.append(vector.xy)
     return found
 
 
@@ -168,7 +195,7 @@ def _checked(x, name: str) -> np.ndarray:
     x = np.asarray(x)
     if x.dtype.kind not in "biuf":
         raise TypeError(f"{name} holds {x.dtype} entries: give real numbers.")
-    if x.ndim != 2:
+    if x.ndim < 2:
         raise ValueError(f"{name} has shape {x.shape}: give rows of features, (n, d).")
     if 0 in x.shape:
         raise ValueError(f"{name} has shape {x.shape}: give at least one row and one column.")

@@ -11,7 +11,7 @@ import scipy.optimize
 from jaxtyping import Float
 
 from widthwise.kernels import kernel_matrix
-from widthwise.network.build import tangents
+from widthwise.network.build import begin, tangents
 from widthwise.network.layer import AbstractLayer
 from widthwise.network.moments import Moments
 from widthwise.scaling import NTK, AbstractScaling
@@ -166,7 +166,7 @@ def _evidence_and_gradient(network, x, y, scaling, kernel: Which, paths):
 
 def _log_evidence(frame, scaling, kernel: Which, paths, values, x, y):
     network = _with(frame, paths, list(values[:-1]))
-    moments = network.kernel(tangents(network, x.shape[1], scaling), Moments.of(x))
+    moments = network.kernel(tangents(network, x.shape[1], scaling), begin(network, x)).mixed()
     assert isinstance(moments, Moments)
     matrix = moments.xy if kernel == "nngp" else moments.ntk
     lower = jnp.linalg.cholesky(matrix + values[-1] * jnp.eye(len(x)))

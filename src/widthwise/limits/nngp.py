@@ -19,7 +19,7 @@ from widthwise.limits.base import (
 )
 from widthwise.limits.evidence import best_noise, best_variances
 from widthwise.limits.tangent import feature_kernels
-from widthwise.network.build import output_exponent, specify
+from widthwise.network.build import output_exponent, specify, trial_inputs
 from widthwise.network.layer import AbstractLayer
 from widthwise.problem import Problem, loss_value
 from widthwise.run import AbstractState, Prediction, Trajectory
@@ -49,7 +49,10 @@ class NNGP(AbstractLimit):
     learner: Posterior
 
     def refusal(self) -> str | None:
-        vanishing = output_exponent(specify(self.network, 1, None), self.scaling) < 0
+        vanishing = (
+            output_exponent(specify(self.network, trial_inputs(self.network), None), self.scaling)
+            < 0
+        )
         if self.learner.kernel == "nngp" and vanishing:
             return (
                 f"Under {self.scaling!r} the output's variance vanishes as the width grows, so "

@@ -5,7 +5,7 @@ import jax
 from widthwise.learner import AbstractLearner
 from widthwise.limits.base import AbstractLimit, EmptyCell
 from widthwise.lookup import offered
-from widthwise.network.build import is_weight, specify
+from widthwise.network.build import is_weight, specify, trial_inputs
 from widthwise.network.layer import AbstractLayer
 from widthwise.scaling import AbstractScaling, Role
 
@@ -19,7 +19,7 @@ def all_limits() -> tuple[type[AbstractLimit], ...]:
 
 def depth_of(network: AbstractLayer) -> int:
     """The number of hidden layers a scaling is classified for: growing weight matrices."""
-    specs = jax.tree.leaves(specify(network, 1, None), is_leaf=is_weight)
+    specs = jax.tree.leaves(specify(network, trial_inputs(network), None), is_leaf=is_weight)
     return max(1, sum(w.role in (Role.INPUT, Role.HIDDEN) and w.fan_in is not None for w in specs))
 
 

@@ -1,5 +1,8 @@
 """What a network is: layers composed with `>>` and `+`, each read twice."""
 
+from widthwise.network.conv import Conv as Conv
+from widthwise.network.conv import ConvLocal as ConvLocal
+from widthwise.network.conv import ConvTranspose as ConvTranspose
 from widthwise.network.dense import Dense as Dense
 from widthwise.network.dense import Readout as Readout
 from widthwise.network.layer import AbstractLayer as AbstractLayer
@@ -11,6 +14,12 @@ from widthwise.network.moments import AbstractMoments as AbstractMoments
 from widthwise.network.moments import Moments as Moments
 from widthwise.network.moments import Tangent as Tangent
 from widthwise.network.nonlinear import *  # noqa: F403  the module is the registry
+from widthwise.network.pool import AveragePool as AveragePool
+from widthwise.network.pool import Flatten as Flatten
+from widthwise.network.pool import GlobalAveragePool as GlobalAveragePool
+from widthwise.network.pool import GlobalSumPool as GlobalSumPool
+from widthwise.network.pool import SumPool as SumPool
+from widthwise.network.reader import Unflatten as Unflatten
 from widthwise.network.signal import Signal as Signal
 from widthwise.network.signal import Size as Size
 from widthwise.network.usual import usual_network as usual_network

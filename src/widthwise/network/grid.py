@@ -125,6 +125,9 @@ class SameGrid(AbstractGrid):
     def mixed(self) -> "SameGrid":
         return self
 
+    def on_grids(self, function) -> AbstractMoments:
+        return function(self)
+
     def _each(self, function) -> "SameGrid":
         return self._with(jax.vmap(function)(self.at))
 
@@ -319,6 +322,9 @@ class PairGrid(AbstractGrid):
 
     def mixed(self) -> "PairGrid":
         return self
+
+    def on_grids(self, function) -> AbstractMoments:
+        return function(self)
 
     @property
     def _rows(self) -> tuple[int, int]:

@@ -84,6 +84,14 @@ class AbstractMoments(eqx.Module):
     def mixed(self) -> "AbstractMoments":
         """All features alike: averages over those that differ in law."""
 
+    @abc.abstractmethod
+    def on_grids(self, function: Callable) -> "AbstractMoments":
+        """What acts on the positions only, on the grid that each law of features has."""
+
+    @abc.abstractmethod
+    def flattened(self) -> "AbstractMoments":
+        """All features of all positions as one vector."""
+
 
 class Moments(AbstractMoments):
     """Moments of vectors: x of n rows against y of m rows, or x against itself (`yy` is None).
@@ -182,6 +190,12 @@ class Moments(AbstractMoments):
     def mixed(self) -> "Moments":
         return self
 
+    def on_grids(self, function: Callable) -> "Moments":
+        raise AssertionError("a vector has no grid of positions: composition refuses it")
+
+    def flattened(self) -> "Moments":
+        return self
+
 
 class Mixture(AbstractMoments):
     """Features of several laws, as after Flatten or Concatenate: `parts` holds the moments of each,
@@ -221,6 +235,14 @@ class Mixture(AbstractMoments):
 
     def mixed(self) -> AbstractMoments:
         return jax.tree.map(lambda leaf: jnp.tensordot(self.shares, leaf, 1), self.parts)
+
+    def on_grids(self, function: Callable) -> "Mixture":
+        return self._each(lambda part: part.on_grids(function))
+
+    def flattened(self) -> "Mixture":
+        found = jax.vmap(lambda part: part.flattened())(self.parts)
+        parts = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found.parts)
+        return Mixture(parts, (self.shares[:, None] * found.shares).ravel())
 
     def _each(self, function) -> "Mixture":
         return Mixture(jax.vmap(function)(self.parts), self.shares)

@@ -11,9 +11,8 @@ import numpy as np
 from widthwise import settings
 from widthwise.network.grid import PairGrid
 from widthwise.network.layer import AbstractLayer
-from widthwise.network.signal import Pairs, Signal, Size
+from widthwise.network.signal import Pairs, Signal
 from widthwise.network.taps import PADDINGS, Padding, Taps, window_matrix
-from widthwise.network.conv import grid_of
 
 
 class AbstractPositions(AbstractLayer):
@@ -218,6 +217,3 @@ def needs_grid(layer: AbstractLayer, incoming: Signal, rank: int | None = None) 
 def _pairs(grid) -> PairGrid:
     assert isinstance(grid, PairGrid)  # `needs` has seen to it
     return grid
-
-
-_ = Size, grid_of

@@ -19,7 +19,9 @@ def products(case: Case) -> Method:
 
     @jax.jit
     def tile(leaves, rates, left, right):
-        _, push = jax.linearize(lambda leaves: jax.vmap(lambda x: case.one(leaves, x))(left), leaves)
+        _, push = jax.linearize(
+            lambda leaves: jax.vmap(lambda x: case.one(leaves, x))(left), leaves
+        )
 
         def columns(row):
             out, pull = jax.vjp(lambda leaves: case.one(leaves, row), leaves)
