@@ -13,9 +13,11 @@ from widthwise.kernels import kernel_matrix
 from widthwise.network import (
     Abs,
     Chain,
+    Conv,
     Dense,
     Elementwise,
     Erf,
+    Flatten,
     Gelu,
     Identity,
     LeakyRelu,
@@ -24,7 +26,9 @@ from widthwise.network import (
     Relu,
     Sum,
     Tanh,
+    Unflatten,
 )
+from widthwise.network.build import specify, trial_inputs
 from widthwise.network.nonlinear import AbstractNonlinearity
 from widthwise.scaling import NTK
 
@@ -44,18 +48,34 @@ NETWORKS = [
 OTHERS = [layer for layer in LAYERS if not isinstance(layer, AbstractNonlinearity)]
 
 
+GRID = Unflatten((3, 2)) >> Conv((2, 2))
+PLACES = [
+    lambda layer: Dense() >> layer >> Readout(),
+    lambda layer: Dense() >> Erf() >> layer,
+    lambda layer: GRID >> layer >> Readout(),
+    lambda layer: GRID >> layer >> Flatten() >> Readout(),
+    lambda layer: layer >> Conv() >> Flatten() >> Readout(),
+]
+
+
 def placed(layer):
     """A network that holds the layer where it may stand."""
-    if isinstance(layer, Readout):
-        return Dense() >> Erf() >> layer
-    return Dense() >> layer >> Readout()
+    for place in PLACES:
+        try:
+            net = place(layer)
+            specify(net, trial_inputs(net), 1)
+        except ValueError:
+            continue
+        return net
+    raise AssertionError(f"{layer!r} stands nowhere")
 
 
 @pytest.mark.parametrize("net", [*map(placed, OTHERS), *NETWORKS], ids=repr)
 def test_finite_network_agrees_with_the_limit(net, rng, getkey):
-    x = rng.normal(size=(3, 4))
+    inputs = max(trial_inputs(net), 4)
+    x = rng.normal(size=(3, inputs))
     limit = kernel_matrix(net, x)
-    finite = FiniteNetwork(net, 64, 4, 1, NTK())
+    finite = FiniteNetwork(net, 64, inputs, 1, NTK())
     rows = jnp.asarray(x, "float32")
 
     @jax.jit

@@ -109,7 +109,7 @@ class Conv(AbstractFilter):
     """A convolution, over one, two or three axes. Arguments as for `AbstractFilter`.
 
     >>> Unflatten((8, 8)) >> Conv((3, 3), padding="VALID") >> Relu() >> Flatten() >> Readout()
-    Unflatten(shape=(8, 8)) >> Conv(padding='VALID') >> Relu() >> Flatten() >> Readout()
+    Unflatten() >> Conv(padding='VALID') >> Relu() >> Flatten() >> Readout()
     """
 
     source: ClassVar[str] = "novak2019, eqs. (7) and (8); arora2019, section 4"

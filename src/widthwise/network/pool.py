@@ -92,7 +92,7 @@ class AveragePool(AbstractPool):
     """The mean of each window. Arguments as for `AbstractPool`, and
 
     >>> Unflatten((8, 8)) >> Conv() >> Relu() >> AveragePool() >> Flatten() >> Readout()
-    Unflatten(shape=(8, 8)) >> Conv() >> Relu() >> AveragePool() >> Flatten() >> Readout()
+    Unflatten() >> Conv() >> Relu() >> AveragePool() >> Flatten() >> Readout()
 
     Args:
         edges: with padding "SAME", whether windows at the edge are means of the positions inside
@@ -113,7 +113,7 @@ class SumPool(AbstractPool):
     """The sum of each window. Arguments as for `AbstractPool`.
 
     >>> Unflatten((8, 8)) >> Conv() >> Relu() >> SumPool() >> Flatten() >> Readout()
-    Unflatten(shape=(8, 8)) >> Conv() >> Relu() >> SumPool() >> Flatten() >> Readout()
+    Unflatten() >> Conv() >> Relu() >> SumPool() >> Flatten() >> Readout()
     """
 
     source: ClassVar[str] = "novak2019, section 3.2"
@@ -129,7 +129,7 @@ class GlobalAveragePool(AbstractPositions):
     """The mean over all positions: one vector.
 
     >>> Unflatten((8, 8)) >> Conv() >> Relu() >> GlobalAveragePool() >> Readout()
-    Unflatten(shape=(8, 8)) >> Conv() >> Relu() >> GlobalAveragePool() >> Readout()
+    Unflatten() >> Conv() >> Relu() >> GlobalAveragePool() >> Readout()
     """
 
     source: ClassVar[str] = "novak2019, section 3.2"
@@ -152,7 +152,7 @@ class GlobalSumPool(AbstractPositions):
     """The sum over all positions: one vector.
 
     >>> Unflatten((8, 8)) >> Conv() >> Relu() >> GlobalSumPool() >> Readout()
-    Unflatten(shape=(8, 8)) >> Conv() >> Relu() >> GlobalSumPool() >> Readout()
+    Unflatten() >> Conv() >> Relu() >> GlobalSumPool() >> Readout()
     """
 
     source: ClassVar[str] = "novak2019, section 3.2"
@@ -177,7 +177,7 @@ class Flatten(AbstractPositions):
     """All features of all positions as one vector.
 
     >>> Unflatten((8, 8)) >> Conv() >> Relu() >> Flatten() >> Readout()
-    Unflatten(shape=(8, 8)) >> Conv() >> Relu() >> Flatten() >> Readout()
+    Unflatten() >> Conv() >> Relu() >> Flatten() >> Readout()
 
     The features at different positions differ in law, and stay apart until a layer with weights
     reads them all: so a nonlinearity may follow.

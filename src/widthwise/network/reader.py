@@ -34,7 +34,7 @@ class Unflatten(AbstractReader):
     """Reads a row of numbers as a grid of positions.
 
     >>> Unflatten((8, 8)) >> Conv() >> Relu() >> GlobalAveragePool() >> Readout()
-    Unflatten(shape=(8, 8)) >> Conv() >> Relu() >> GlobalAveragePool() >> Readout()
+    Unflatten() >> Conv() >> Relu() >> GlobalAveragePool() >> Readout()
 
     Args:
         shape: the grid's extents.
@@ -44,7 +44,7 @@ class Unflatten(AbstractReader):
     """
 
     source: ClassVar[str] = "novak2019, section 2"
-    shape: tuple[int, ...] = eqx.field(static=True)
+    shape: tuple[int, ...] = eqx.field(default=(8, 8), static=True)
     channels: int = eqx.field(default=1, static=True)
     channels_first: bool = eqx.field(default=False, static=True)
 
