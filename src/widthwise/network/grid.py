@@ -197,7 +197,7 @@ class PairGrid(AbstractGrid):
             apart(moved.cross), apart(moved.ntk), moved.x, moved.y, moved.shape,
         )  # fmt: skip
 
-    def linear(self, matrices: tuple[Float[np.ndarray, "p q"] | None, ...]) -> "PairGrid":
+    def linear(self, matrices: tuple[np.ndarray | None, ...]) -> "PairGrid":
         """Positions multiplied by a matrix along each axis; None leaves an axis as it is."""
 
         def along(leaf, first):

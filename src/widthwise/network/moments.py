@@ -100,15 +100,16 @@ class Moments(AbstractMoments):
     (3, 3)
 
     `xy` holds E[h(x) h(y)] a feature, `xx` and `yy` the same of each input with itself, `x` and `y`
-    the means E[h(x)], `ntk` the tangent kernel. Inputs enter as (1 / d) x.y, uncentred.
+    the means E[h(x)], `ntk` the tangent kernel. Inputs enter as (1 / d) x.y, uncentred. Grids keep
+    those of their positions stacked along leading axes.
     """
 
-    xx: Float[Array, " n"]
-    xy: Float[Array, "n m"]
-    yy: Float[Array, " m"] | None
-    ntk: Float[Array, "n m"]
-    x: Float[Array, " n"]
-    y: Float[Array, " m"] | None
+    xx: Float[Array, "*p n"]
+    xy: Float[Array, "*p n m"]
+    yy: Float[Array, "*p m"] | None
+    ntk: Float[Array, "*p n m"]
+    x: Float[Array, "*p n"]
+    y: Float[Array, "*p m"] | None
 
     @classmethod
     def of(cls, x: Float[Array, "n d"], y: Float[Array, "m d"] | None = None) -> "Moments":
