@@ -23,7 +23,8 @@ from widthwise.learner import AbstractLearner, Adam, GradientDescent, Posterior
 from widthwise.limits.base import AbstractPrepared, EmptyCell, Start, Work
 from widthwise.limits.descent import largest_stable_step
 from widthwise.limits.table import lookup, regime
-from widthwise.network.build import specify, trial_inputs
+from widthwise.network.begin import trial_inputs
+from widthwise.network.build import specify
 from widthwise.network.layer import AbstractLayer
 from widthwise.problem import Problem, pose
 from widthwise.progress import Progress

@@ -28,7 +28,8 @@ from widthwise.network import (
     Tanh,
     Unflatten,
 )
-from widthwise.network.build import specify, trial_inputs
+from widthwise.network.begin import trial_inputs
+from widthwise.network.build import specify
 from widthwise.network.nonlinear import AbstractNonlinearity
 from widthwise.scaling import NTK
 

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Float, Num
 
 from widthwise.memory import check_free
-from widthwise.network.build import begin, input_signal, tangents
+from widthwise.network.begin import begin, input_signal
+from widthwise.network.build import tangents
 from widthwise.network.layer import AbstractLayer, Chain
 from widthwise.network.moments import AbstractMoments, Moments
 from widthwise.network.signal import Pairs

@@ -11,7 +11,8 @@ import scipy.optimize
 from jaxtyping import Float
 
 from widthwise.kernels import kernel_matrix
-from widthwise.network.build import begin, tangents
+from widthwise.network.begin import begin
+from widthwise.network.build import tangents
 from widthwise.network.layer import AbstractLayer
 from widthwise.network.moments import Moments
 from widthwise.scaling import NTK, AbstractScaling

@@ -19,7 +19,8 @@ from widthwise.limits.base import (
 )
 from widthwise.limits.evidence import best_noise, best_variances
 from widthwise.limits.tangent import feature_kernels
-from widthwise.network.build import output_exponent, specify, trial_inputs
+from widthwise.network.begin import trial_inputs
+from widthwise.network.build import output_exponent, specify
 from widthwise.network.layer import AbstractLayer
 from widthwise.problem import Problem, loss_value
 from widthwise.run import AbstractState, Prediction, Trajectory

@@ -5,7 +5,8 @@ import jax
 from widthwise.learner import AbstractLearner
 from widthwise.limits.base import AbstractLimit, EmptyCell
 from widthwise.lookup import offered
-from widthwise.network.build import is_weight, specify, trial_inputs
+from widthwise.network.begin import trial_inputs
+from widthwise.network.build import is_weight, specify
 from widthwise.network.layer import AbstractLayer
 from widthwise.scaling import AbstractScaling, Role
 

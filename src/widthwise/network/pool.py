@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from widthwise import settings
-from widthwise.network.grid import PairGrid
 from widthwise.network.layer import AbstractLayer
+from widthwise.network.pairs import PairGrid
 from widthwise.network.signal import Pairs, Signal
 from widthwise.network.taps import PADDINGS, Padding, Taps, window_matrix
 
@@ -188,7 +188,7 @@ class Flatten(AbstractPositions):
     def signal(self, incoming: Signal) -> Signal:
         needs_grid(self, incoming)
         known = incoming.size is not None and incoming.positions is not None
-        size = incoming.size.by(incoming.positions) if known else None  # type: ignore[union-attr, arg-type]
+        size = incoming.size.by(incoming.positions) if known else None  # type: ignore
         return Signal(size, incoming.gaussian, ())
 
     def apply(self, weights, x):
