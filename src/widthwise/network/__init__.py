@@ -1,5 +1,8 @@
 """What a network is: layers composed with `>>` and `+`, each read twice."""
 
+from widthwise.network.attention import SelfAttention as SelfAttention
+from widthwise.network.branches import Concatenate as Concatenate
+from widthwise.network.branches import Product as Product
 from widthwise.network.conv import Conv as Conv
 from widthwise.network.conv import ConvLocal as ConvLocal
 from widthwise.network.conv import ConvTranspose as ConvTranspose
@@ -14,11 +17,16 @@ from widthwise.network.moments import AbstractMoments as AbstractMoments
 from widthwise.network.moments import Moments as Moments
 from widthwise.network.moments import Tangent as Tangent
 from widthwise.network.nonlinear import *  # noqa: F403  the module is the registry
+from widthwise.network.normalise import Dropout as Dropout
+from widthwise.network.normalise import LayerNorm as LayerNorm
 from widthwise.network.pool import AveragePool as AveragePool
 from widthwise.network.pool import Flatten as Flatten
 from widthwise.network.pool import GlobalAveragePool as GlobalAveragePool
 from widthwise.network.pool import GlobalSumPool as GlobalSumPool
 from widthwise.network.pool import SumPool as SumPool
+from widthwise.network.positions import Crop as Crop
+from widthwise.network.positions import PositionMatrix as PositionMatrix
+from widthwise.network.positions import Resize as Resize
 from widthwise.network.reader import Unflatten as Unflatten
 from widthwise.network.signal import Signal as Signal
 from widthwise.network.signal import Size as Size

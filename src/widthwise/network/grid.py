@@ -32,6 +32,14 @@ class AbstractGrid(AbstractMoments):
 
     shape: eqx.AbstractVar[Shape]
 
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    @abc.abstractmethod
+    def reshaped(self, shape: Shape) -> "AbstractGrid":
+        """As many positions on another grid."""
+
     @abc.abstractmethod
     def convolved(self, taps: tuple[Taps, ...], weight: Tangent, bias: Tangent) -> "AbstractGrid":
         """Through a filter of fresh weights, one `Taps` an axis, shared by all positions."""
@@ -115,6 +123,9 @@ class SameGrid(AbstractGrid):
     def taken(self, index: tuple[np.ndarray, ...]) -> "SameGrid":
         kept, shape = _numbers(index, self.shape), tuple(map(len, index))
         return SameGrid(jax.tree.map(lambda leaf: leaf[kept], self.at), shape)
+
+    def reshaped(self, shape: Shape) -> "SameGrid":
+        return SameGrid(self.at, shape)
 
     def flattened(self) -> Mixture:
         count = math.prod(self.shape)

@@ -48,6 +48,11 @@ class AbstractMoments(eqx.Module):
     """Layers speak to moments through these methods only: vectors, grids of positions and features
     that differ in law are other types, with the same layers."""
 
+    @property
+    @abc.abstractmethod
+    def rank(self) -> int:
+        """Axes of the grid of positions."""
+
     @abc.abstractmethod
     def affine(self, weight: Tangent, bias: Tangent) -> "AbstractMoments":
         """Through fresh Gaussian weights and biases, at each position."""
@@ -110,6 +115,10 @@ class Moments(AbstractMoments):
     ntk: Float[Array, "*p n m"]
     x: Float[Array, "*p n"]
     y: Float[Array, "*p m"] | None
+
+    @property
+    def rank(self) -> int:
+        return 0
 
     @classmethod
     def of(cls, x: Float[Array, "n d"], y: Float[Array, "m d"] | None = None) -> "Moments":
@@ -204,6 +213,10 @@ class Mixture(AbstractMoments):
 
     parts: AbstractMoments
     shares: Float[Array, " g"]
+
+    @property
+    def rank(self) -> int:
+        return self.parts.rank
 
     def affine(self, weight: Tangent, bias: Tangent) -> AbstractMoments:
         return self.mixed().affine(weight, bias)

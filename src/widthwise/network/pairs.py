@@ -1,5 +1,6 @@
 """Moments of grids, every position against every position."""
 
+import dataclasses
 import math
 
 import equinox as eqx
@@ -108,6 +109,29 @@ class PairGrid(AbstractGrid):
 
     def taken(self, index: tuple[np.ndarray, ...]) -> "PairGrid":
         return self.linear(tuple(np.eye(s)[i] for i, s in zip(index, self.shape, strict=True)))
+
+    def reshaped(self, shape: Shape) -> "PairGrid":
+        return dataclasses.replace(self, shape=shape)
+
+    def attended(self, x: Float[Array, "n p p"], y: Float[Array, "m p p"] | None) -> "PairGrid":
+        """Positions of each input multiplied by a matrix of its own, (outputs, inputs)."""
+        (n, m), count = self._rows, math.prod(self.shape)
+        other = x if y is None else y
+
+        def pairs(leaf):
+            found = jnp.einsum("npq,nqmr->npmr", x, leaf.reshape(n, count, m, count))
+            return jnp.einsum("npmr,msr->npms", found, other).reshape(leaf.shape)
+
+        def own(weights, leaf):
+            return weights @ leaf @ jnp.swapaxes(weights, 1, 2)
+
+        def alone(weights, leaf):
+            return jnp.einsum("npq,nq->np", weights, leaf.reshape(-1, count)).ravel()
+
+        return PairGrid(
+            own(x, self.own_x), None if y is None else own(y, self.own_y), pairs(self.cross),
+            pairs(self.ntk), alone(x, self.x), None if y is None else alone(y, self.y), self.shape,
+        )  # fmt: skip
 
     def pooled(self) -> Moments:
         """The mean over all positions."""

@@ -1,0 +1,138 @@
+"""Branches that read one input, joined side by side or multiplied."""
+
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from widthwise.network.layer import AbstractLayer, Identity, alike, same_shape
+from widthwise.network.moments import AbstractMoments, Mixture
+from widthwise.network.signal import OUTPUTS, Pairs, Signal, Size
+
+
+class Shares(eqx.Module):
+    """How large a part of the features each branch has; it has no tensors of its own."""
+
+    values: tuple[float, ...] = eqx.field(static=True)
+
+
+class Concatenate(AbstractLayer):
+    """The features of all branches side by side.
+
+    >>> Dense() >> Concatenate((Relu() >> Dense(), Erf() >> Dense())) >> Relu() >> Readout()
+    Dense() >> Concatenate(branches=(Relu() >> Dense(), Erf() >> Dense())) >> Relu() >> Readout()
+
+    The features of different branches differ in law, and stay apart until a layer with weights
+    reads them all: so a nonlinearity may follow.
+    """
+
+    source: ClassVar[str] = "yang2019, Appendix B"
+    branches: tuple[AbstractLayer, ...] = (Identity(), Identity())
+
+    def __check_init__(self):
+        self.signal(Signal())
+
+    def signal(self, incoming: Signal) -> Signal:
+        leaving = [branch.signal(incoming) for branch in self.branches]
+        if any(x.size == OUTPUTS for x in leaving):
+            raise ValueError(f"A branch of {self!r} ends in Readout(): a readout stands last.")
+        sizes = [x.size for x in leaving if x.size is not None]
+        total = None
+        if len(sizes) == len(leaving):
+            total = Size(sum(x.times for x in sizes), sum(x.fixed for x in sizes))
+            if total.grows:
+                total = Size(times=total.times)  # what does not grow is lost among what does
+        known = [x.gaussian for x in leaving]
+        gaussian = False if False in known else (None if None in known else True)
+        return Signal(total, gaussian, same_shape(self, leaving))
+
+    def weights(self, incoming: Signal):
+        sizes = [branch.signal(incoming).size for branch in self.branches]
+        if any(size is None for size in sizes):
+            raise ValueError(f"The number of features that leave {self!r} is not known.")
+        counts = [x.times for x in sizes]  # type: ignore[union-attr]
+        counts = counts if any(counts) else [x.fixed for x in sizes]  # type: ignore[union-attr]
+        shares = Shares(tuple(count / sum(counts) for count in counts))
+        return shares, tuple(branch.weights(incoming) for branch in self.branches)
+
+    def apply(self, weights, x):
+        pairs = zip(self.branches, weights[1], strict=True)
+        return jnp.concatenate([branch.apply(own, x) for branch, own in pairs], axis=-1)
+
+    def kernel(self, weights, moments):
+        shares, tensors = weights
+        found = []
+        for branch, own, share in zip(self.branches, tensors, shares.values, strict=True):
+            found += _parts(branch.kernel(own, moments), share)
+        parts = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(part for _, part in found))
+        return Mixture(parts, jnp.stack([jnp.asarray(share) for share, _ in found]))
+
+    def needs(self, after: Pairs) -> Pairs:
+        return max(branch.needs(after) for branch in self.branches)
+
+    def fresh(self) -> bool:
+        return all(branch.fresh() for branch in self.branches)
+
+
+def _parts(moments: AbstractMoments, share: float) -> list[tuple]:
+    """(share, moments) of each law among the features."""
+    if not isinstance(moments, Mixture):
+        return [(share, moments)]
+    count = len(moments.shares)
+    return [
+        (share * moments.shares[i], jax.tree.map(lambda leaf, i=i: leaf[i], moments.parts))
+        for i in range(count)
+    ]
+
+
+class Product(AbstractLayer):
+    """The product of branches, feature by feature, as in gated networks.
+
+    >>> Dense() >> Product((Sigmoid(), Dense())) >> Dense() >> Relu() >> Readout()
+    Dense() >> Product(branches=(Sigmoid(), Dense())) >> Dense() >> Relu() >> Readout()
+
+    All but one branch end in fresh weights: they are independent then.
+    """
+
+    source: ClassVar[str] = "yang2019, Appendix B"
+    branches: tuple[AbstractLayer, ...] = (Identity(),)
+
+    def __check_init__(self):
+        stale = [x for x in self.branches if not x.fresh()]
+        if len(stale) > 1:
+            raise ValueError(
+                f"The branches {', '.join(map(repr, stale))} of a product share their input without "
+                "weights of their own in between, so they are not independent: end all but one "
+                "branch in Dense(), or write their product as one Elementwise function."
+            )
+        self.signal(Signal())
+
+    def signal(self, incoming: Signal) -> Signal:
+        found = alike(self, [branch.signal(incoming) for branch in self.branches])
+        if found.size == OUTPUTS:
+            raise ValueError(f"A branch of {self!r} ends in Readout(): a readout stands last.")
+        return Signal(found.size, False, found.shape)
+
+    def weights(self, incoming: Signal):
+        return tuple(branch.weights(incoming) for branch in self.branches)
+
+    def apply(self, weights, x):
+        total = None
+        for branch, own in zip(self.branches, weights, strict=True):
+            out = branch.apply(own, x)
+            total = out if total is None else total * out
+        return total
+
+    def kernel(self, weights, moments):
+        pairs = zip(self.branches, weights, strict=True)
+        first, *rest = [branch.kernel(own, moments) for branch, own in pairs]
+        for out in rest:
+            first = first.product(out)
+        return first
+
+    def needs(self, after: Pairs) -> Pairs:
+        return max(branch.needs(after) for branch in self.branches)
+
+    def fresh(self) -> bool:
+        return False

@@ -1,0 +1,138 @@
+"""Linear maps of positions: what images and sequences are cut, resized and mixed by."""
+
+from typing import ClassVar, Literal
+
+import equinox as eqx
+import jax
+import numpy as np
+
+from widthwise import settings
+from widthwise.network.pool import AbstractLinear, AbstractPositions, needs_grid
+from widthwise.network.signal import Signal
+
+Method = Literal["nearest", "linear", "cubic", "lanczos3", "lanczos5"]
+METHODS = ("nearest", "linear", "cubic", "lanczos3", "lanczos5")
+Part = int | tuple[int | None, int | None, int]
+
+
+class Crop(AbstractPositions):
+    """Some positions of the grid.
+
+    >>> Unflatten() >> Conv() >> Crop(((1, 6, 2), (None, None, -1))) >> Flatten() >> Readout()
+    Unflatten() >> Conv() >> Crop(parts=((1, 6, 2), (None, None, -1))) >> Flatten() >> Readout()
+
+    Args:
+        parts: for each axis (start, stop, step), as in a slice, or one number, which takes the axis
+            away.
+    """
+
+    source: ClassVar[str] = "novak2019, section 2"
+    parts: tuple[Part, ...] = eqx.field(default=((None, None, 1), (None, None, 1)), static=True)
+
+    def signal(self, incoming: Signal) -> Signal:
+        needs_grid(self, incoming, len(self.parts))
+        if incoming.shape is None or None in incoming.shape:
+            kept = tuple(None for part in self.parts if not isinstance(part, int))
+            return Signal(incoming.size, incoming.gaussian, kept)
+        index = self._index(incoming.shape)  # type: ignore[arg-type]
+        if min(map(len, index)) == 0:
+            raise ValueError(f"{self!r} leaves no position: {incoming} arrive.")
+        return Signal(incoming.size, incoming.gaussian, self._kept(index))
+
+    def apply(self, weights, x):
+        index = self._index(x.shape[:-1])
+        return x[np.ix_(*index)].reshape(*self._kept(index), x.shape[-1])
+
+    def kernel(self, weights, moments):
+        def cut(grid):
+            index = self._index(grid.shape)
+            found, kept = grid.taken(index), self._kept(index)
+            return found.reshaped(kept) if kept else found.flattened().mixed()
+
+        return moments.on_grids(cut)
+
+    def _index(self, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+        return tuple(
+            np.atleast_1d(np.arange(s)[part if isinstance(part, int) else slice(*part)])
+            for s, part in zip(shape, self.parts, strict=True)
+        )
+
+    def _kept(self, index) -> tuple[int, ...]:
+        return tuple(
+            len(i) for i, part in zip(index, self.parts, strict=True) if not isinstance(part, int)
+        )
+
+
+class Resize(AbstractLinear):
+    """The grid resized as an image is.
+
+    >>> Unflatten() >> Conv() >> Relu() >> Resize((16, 16)) >> Conv() >> Flatten() >> Readout()
+    Unflatten() >> Conv() >> Relu() >> Resize(shape=(16, 16)) >> Conv() >> Flatten() >> Readout()
+
+    Args:
+        shape: new extents.
+        method: "nearest", "linear", "cubic", "lanczos3" or "lanczos5", as in `jax.image.resize`;
+            all are linear and separable, so all are exact.
+        antialias: whether to average where the grid shrinks.
+    """
+
+    source: ClassVar[str] = "novak2019, section 2"
+    shape: tuple[int, ...] = eqx.field(default=(4, 4), static=True)
+    method: Method = eqx.field(default="linear", static=True)
+    antialias: bool = eqx.field(default=True, static=True)
+
+    def __check_init__(self):
+        settings.extents(self, "shape")
+        settings.one_of(self, "method", METHODS)
+
+    def signal(self, incoming: Signal) -> Signal:
+        needs_grid(self, incoming, len(self.shape))
+        return Signal(incoming.size, incoming.gaussian, self.shape)
+
+    def matrices(self, shape):
+        with jax.ensure_compile_time_eval():
+            return tuple(
+                np.asarray(jax.image.resize(
+                    np.eye(old), (new, old), self.method, antialias=self.antialias
+                ))
+                for old, new in zip(shape, self.shape, strict=True)
+            )  # fmt: skip
+
+
+class PositionMatrix(AbstractLinear):
+    """Positions multiplied by a matrix along one axis: output j is the sum over i of input i
+    times matrix[i][j].
+
+    >>> Unflatten((2, 2)) >> Conv() >> PositionMatrix(((1.0,), (-1.0,))) >> Flatten() >> Readout()
+    Unflatten(shape=(2, 2)) >> Conv() >> PositionMatrix(matrix=((1.0,), (-1.0,))) >> Flatten() >> Readout()
+
+    Args:
+        matrix: rows of numbers, (extent, outputs).
+        axis: of the grid.
+    """
+
+    source: ClassVar[str] = "novak2019, section 2"
+    matrix: tuple[tuple[float, ...], ...] = eqx.field(default=((1.0,),), static=True)
+    axis: int = eqx.field(default=0, static=True)
+
+    def signal(self, incoming: Signal) -> Signal:
+        needs_grid(self, incoming)
+        if incoming.shape is None:
+            return Signal(incoming.size, incoming.gaussian, None)
+        rows, columns = np.shape(self.matrix)
+        if not 0 <= self.axis < len(incoming.shape) or incoming.shape[self.axis] not in (
+            None,
+            rows,
+        ):
+            raise ValueError(
+                f"{self!r} does not fit: {incoming} arrive, and its matrix has {rows} rows for axis "
+                f"{self.axis}."
+            )
+        shape = list(incoming.shape)
+        shape[self.axis] = columns
+        return Signal(incoming.size, incoming.gaussian, tuple(shape))
+
+    def matrices(self, shape):
+        return tuple(
+            np.asarray(self.matrix).T if axis == self.axis else None for axis in range(len(shape))
+        )
