@@ -1,5 +1,6 @@
 """What a network is: layers composed with `>>` and `+`, each read twice."""
 
+from widthwise.network.attention import MultiHeadAttention as MultiHeadAttention
 from widthwise.network.attention import SelfAttention as SelfAttention
 from widthwise.network.branches import Concatenate as Concatenate
 from widthwise.network.branches import Product as Product

@@ -1,5 +1,6 @@
 """Self-attention: positions that read each other by how alike they are."""
 
+import math
 from typing import ClassVar, Literal
 
 import equinox as eqx
@@ -10,12 +11,14 @@ from widthwise import settings
 from widthwise.network.conv import grid_of
 from widthwise.network.dense import not_after_readout
 from widthwise.network.layer import AbstractLayer, Weight
+from widthwise.network.moments import AbstractMoments, Tangent
 from widthwise.network.pairs import PairGrid
 from widthwise.network.pool import needs_grid
 from widthwise.network.signal import Pairs, Signal, Size
 from widthwise.scaling import Number
 
 Mechanism = Literal["softmax", "identity", "relu", "abs"]
+NO_BIAS = Tangent(0.0, 0.0, 0.0)
 MECHANISMS = {
     "softmax": lambda scores: jax.nn.softmax(scores, axis=-1),
     "identity": lambda scores: scores,
@@ -25,20 +28,23 @@ MECHANISMS = {
 
 
 class Tensors(eqx.Module):
-    """Of an attention layer: specifications, arrays or tangents, as the case is."""
+    """Of an attention layer: specifications, arrays or tangents, as the case is; embeddings of
+    positions are None where there are none."""
 
     score: object  # queries and keys, which share it
     value: object
     out: object
     bias: object
+    score_positions: object
+    value_positions: object
 
 
 class SelfAttention(AbstractLayer):
     """Global self-attention with scores divided by the number of key features, which then do not
     fluctuate at infinite width; queries and keys share their weights.
 
-    >>> Unflatten((4, 4)) >> Conv() >> SelfAttention() >> Relu() >> GlobalAveragePool() >> Readout()
-    Unflatten(shape=(4, 4)) >> Conv() >> SelfAttention() >> Relu() >> GlobalAveragePool() >> Readout()
+    >>> Unflatten() >> Conv() >> SelfAttention() >> Relu() >> GlobalAveragePool() >> Readout()
+    Unflatten() >> Conv() >> SelfAttention() >> Relu() >> GlobalAveragePool() >> Readout()
 
     Args:
         mechanism: "softmax", "identity", "relu" or "abs" of the scores, each over the other
@@ -46,14 +52,22 @@ class SelfAttention(AbstractLayer):
         score_variance: entries of the weights of queries and keys start with variance
             score_variance / fan_in, so that scores are score_variance times the covariance.
         value_variance, out_variance: of the weights of values and of the output.
+        position_variance: of an embedding of the positions, added to what is read, one for scores
+            and one for values; both are trained.
+        position_decay: embeddings of positions at squared distance d have the correlation
+            exp(-position_decay d); None makes all of them independent.
+        values_know_positions: False embeds positions in the scores only.
         bias_variance, bias_multiplier, lr_multiplier: as for `Dense`.
     """
 
-    source: ClassVar[str] = "hron2020, section 3.2"
+    source: ClassVar[str] = "hron2020, sections 3.2 and 4"
     mechanism: Mechanism = eqx.field(default="softmax", static=True)
     score_variance: Number = 1.0
     value_variance: Number = 1.0
     out_variance: Number = 1.0
+    position_variance: float = 0.0
+    position_decay: float | None = None
+    values_know_positions: bool = eqx.field(default=True, static=True)
     bias_variance: Number = 0.0
     bias_multiplier: Number = 0.1
     lr_multiplier: Number = 1.0
@@ -62,8 +76,10 @@ class SelfAttention(AbstractLayer):
         settings.one_of(self, "mechanism", tuple(MECHANISMS))
         for name in ("score_variance", "value_variance", "out_variance"):
             settings.number(self, name, above=0)
-        settings.number(self, "bias_variance", low=0)
-        settings.number(self, "bias_multiplier", low=0)
+        for name in ("position_variance", "bias_variance", "bias_multiplier", "lr_multiplier"):
+            settings.number(self, name, low=0)
+        if self.position_decay is not None:
+            settings.number(self, "position_decay", above=0)
 
     def signal(self, incoming: Signal) -> Signal:
         not_after_readout(self, incoming)
@@ -71,38 +87,143 @@ class SelfAttention(AbstractLayer):
         return Signal(Size(times=1), True, incoming.shape)
 
     def weights(self, incoming: Signal) -> Tensors:
-        if incoming.size is None:
-            raise ValueError(f"The number of features that arrive at {self!r} is not known.")
-        wide, rate = Size(times=1), self.lr_multiplier
+        if incoming.size is None or incoming.positions is None:
+            raise ValueError(f"The features and positions that arrive at {self!r} are not known.")
+        wide, rate, count = Size(times=1), self.lr_multiplier, incoming.positions
+
+        def matrix(fan_in, variance):
+            return Weight(fan_in, wide, variance, lr_multiplier=rate)
+
+        def positions(variance, wanted):
+            if not (wanted and self.position_variance):
+                return None
+            gain = (self.position_variance * variance) ** 0.5
+            return Weight(None, wide, gain**2, gain, rate, copies=(count,))
+
         return Tensors(
-            Weight(incoming.size, wide, self.score_variance, lr_multiplier=rate),
-            Weight(incoming.size, wide, self.value_variance, lr_multiplier=rate),
-            Weight(wide, wide, self.out_variance, lr_multiplier=rate),
+            matrix(incoming.size, self.score_variance),
+            matrix(incoming.size, self.value_variance),
+            matrix(wide, self.out_variance),
             Weight(None, wide, self.bias_variance, self.bias_multiplier, rate),
+            positions(self.score_variance, True),
+            positions(self.value_variance, self.values_know_positions),
         )
 
     def apply(self, weights, x):
-        rows = x.reshape(-1, x.shape[-1])
-        keys = rows @ weights.score
+        rows, root = x.reshape(-1, x.shape[-1]), np.linalg.cholesky(self._alike(x.shape[:-1]))
+        keys, values = rows @ weights.score, rows @ weights.value
+        if weights.score_positions is not None:
+            keys = keys + jnp.asarray(root, x.dtype) @ weights.score_positions
+        if weights.value_positions is not None:
+            values = values + jnp.asarray(root, x.dtype) @ weights.value_positions
         scores = MECHANISMS[self.mechanism](keys @ keys.T / keys.shape[1])
-        out = scores @ (rows @ weights.value) @ weights.out + weights.bias
-        return out.reshape(*x.shape[:-1], -1)
+        return (scores @ values @ weights.out + weights.bias).reshape(*x.shape[:-1], -1)
 
     def kernel(self, weights, moments):
-        grid = grid_of(moments)
-        assert isinstance(grid, PairGrid)
+        grid = pairs_of(moments)
+        alike, places = self._alike(grid.shape), weights.score_positions
+        added = 0.0 if places is None else places.variance * alike
 
         def scores(own):
-            return None if own is None else MECHANISMS[self.mechanism](weights.score.variance * own)
+            return MECHANISMS[self.mechanism](weights.score.variance * own + added)
 
-        nothing = jax.tree.map(jnp.zeros_like, weights.bias)
-        values = grid.affine(weights.value, nothing)
-        return values.attended(scores(grid.own_x), scores(grid.own_y)).affine(
-            weights.out, weights.bias
-        )
+        x, y = scores(grid.own_x), None if grid.own_y is None else scores(grid.own_y)
+        values = grid.affine(weights.value, NO_BIAS)
+        if weights.value_positions is not None:
+            values = values.at_positions(alike, weights.value_positions)
+        return values.attended(x, y).affine(weights.out, weights.bias)
 
     def needs(self, after: Pairs) -> Pairs:
         return Pairs.ALL
 
     def fresh(self) -> bool:
         return True
+
+    def _alike(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Correlations of the embeddings of positions."""
+        if self.position_decay is None:
+            return np.eye(math.prod(shape))
+        at = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1).reshape(
+            -1, len(shape)
+        )
+        return np.exp(-self.position_decay * np.sum((at[:, None] - at) ** 2, axis=2))
+
+
+class Heads(eqx.Module):
+    """Of attention with many heads: specifications, arrays or tangents, as the case is."""
+
+    query: object
+    key: object
+    value: object
+    out: object
+    bias: object
+
+
+class MultiHeadAttention(AbstractLayer):
+    """Global self-attention with scores divided by the root of the number of key features, which
+    fluctuate from head to head at any width; as many heads as the network is wide, and the scores
+    as they are, without softmax: with it there is no closed form.
+
+    >>> Unflatten() >> Conv() >> MultiHeadAttention() >> Relu() >> Flatten() >> Readout()
+    Unflatten() >> Conv() >> MultiHeadAttention() >> Relu() >> Flatten() >> Readout()
+
+    Args:
+        query_variance, key_variance, value_variance, out_variance: entries of these weights start
+            with variance ... / fan_in.
+        bias_variance, bias_multiplier, lr_multiplier: as for `Dense`.
+    """
+
+    source: ClassVar[str] = "hron2020, section 3.1"
+    query_variance: Number = 1.0
+    key_variance: Number = 1.0
+    value_variance: Number = 1.0
+    out_variance: Number = 1.0
+    bias_variance: Number = 0.0
+    bias_multiplier: Number = 0.1
+    lr_multiplier: Number = 1.0
+
+    def __check_init__(self):
+        for name in ("query_variance", "key_variance", "value_variance", "out_variance"):
+            settings.number(self, name, above=0)
+        for name in ("bias_variance", "bias_multiplier", "lr_multiplier"):
+            settings.number(self, name, low=0)
+
+    def signal(self, incoming: Signal) -> Signal:
+        not_after_readout(self, incoming)
+        needs_grid(self, incoming)
+        return Signal(Size(times=1), True, incoming.shape)
+
+    def weights(self, incoming: Signal) -> Heads:
+        if incoming.size is None:
+            raise ValueError(f"The number of features that arrive at {self!r} is not known.")
+        wide, rate = Size(times=1), self.lr_multiplier
+        read = (self.query_variance, self.key_variance, self.value_variance)
+        return Heads(
+            *(Weight(incoming.size, wide, variance, lr_multiplier=rate) for variance in read),
+            Weight(wide, wide, self.out_variance, lr_multiplier=rate),
+            Weight(None, wide, self.bias_variance, self.bias_multiplier, rate),
+        )
+
+    def apply(self, weights, x):
+        # one key feature a head: its scores are the products of queries and keys
+        rows = x.reshape(-1, x.shape[-1])
+        read = jnp.sum((rows @ weights.key) * (rows @ weights.value), axis=0)
+        out = (rows @ weights.query) * read @ weights.out + weights.bias
+        return out.reshape(*x.shape[:-1], -1)
+
+    def kernel(self, weights, moments):
+        found = pairs_of(moments).gated(weights.query, weights.key, weights.value)
+        return found.affine(weights.out, weights.bias)
+
+    def needs(self, after: Pairs) -> Pairs:
+        return Pairs.ALL
+
+    def fresh(self) -> bool:
+        return True
+
+
+def pairs_of(moments: AbstractMoments) -> PairGrid:
+    """Moments of all pairs of positions, their features all alike."""
+    found = grid_of(moments)
+    assert isinstance(found, PairGrid)  # `needs` has seen to it
+    return found

@@ -102,9 +102,9 @@ class Product(AbstractLayer):
         stale = [x for x in self.branches if not x.fresh()]
         if len(stale) > 1:
             raise ValueError(
-                f"The branches {', '.join(map(repr, stale))} of a product share their input without "
-                "weights of their own in between, so they are not independent: end all but one "
-                "branch in Dense(), or write their product as one Elementwise function."
+                f"The branches {', '.join(map(repr, stale))} of a product share their input "
+                "without weights of their own in between, so they are not independent: end all but "
+                "one branch in Dense(), or write their product as one Elementwise function."
             )
         self.signal(Signal())
 

@@ -133,6 +133,44 @@ class PairGrid(AbstractGrid):
             pairs(self.ntk), alone(x, self.x), None if y is None else alone(y, self.y), self.shape,
         )  # fmt: skip
 
+    def at_positions(self, alike: np.ndarray, weight: Tangent) -> "PairGrid":
+        """With embeddings of the positions added, of these correlations."""
+        (n, m), alike = self._rows, jnp.asarray(alike, self.cross.dtype)
+        every = jnp.tile(alike, (n, m))
+        return dataclasses.replace(
+            self, own_x=self.own_x + weight.variance * alike,
+            own_y=None if self.own_y is None else self.own_y + weight.variance * alike,
+            cross=self.cross + weight.variance * every, ntk=self.ntk + weight.tangent * every,
+        )  # fmt: skip
+
+    def gated(self, query: Tangent, key: Tangent, value: Tangent) -> "PairGrid":
+        """Queries times the sum over positions of keys times values, feature by feature."""
+        (n, m), count = self._rows, math.prod(self.shape)
+
+        def summed(leaf):
+            """Sums over all pairs of positions, for every pair of positions."""
+            total = jnp.sum(leaf.reshape(n, count, m, count), axis=(1, 3))
+            return jnp.repeat(jnp.repeat(total, count, 0), count, 1)
+
+        def own(leaf):
+            total = jnp.sum(leaf**2, axis=(1, 2), keepdims=True)
+            return query.variance * key.variance * value.variance * leaf * total
+
+        squares, along = summed(self.cross**2), summed(self.cross * self.ntk)
+        cross = self.cross * squares
+        shares = (
+            query.tangent * key.variance * value.variance
+            + query.variance * key.tangent * value.variance
+            + query.variance * key.variance * value.tangent
+        )
+        carried = query.carry * key.carry * value.carry
+        ntk = carried * (self.ntk * squares + 2 * self.cross * along) + shares * cross
+        return dataclasses.replace(
+            self, own_x=own(self.own_x), own_y=None if self.own_y is None else own(self.own_y),
+            cross=query.variance * key.variance * value.variance * cross, ntk=ntk,
+            x=jnp.zeros_like(self.x), y=None if self.y is None else jnp.zeros_like(self.y),
+        )  # fmt: skip
+
     def pooled(self) -> Moments:
         """The mean over all positions."""
         (n, m), count = self._rows, math.prod(self.shape)
