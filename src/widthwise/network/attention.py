@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from widthwise import settings
 from widthwise.network.conv import grid_of

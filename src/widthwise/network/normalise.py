@@ -97,9 +97,7 @@ class Dropout(AbstractLayer):
 
     def apply(self, weights, x):
         bits = jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32)
-        mixed = bits * jnp.uint32(2654435761) + jnp.arange(x.size, dtype=jnp.uint32).reshape(
-            x.shape
-        )
+        mixed = bits.ravel() * (jnp.uint32(2654435761) + jnp.arange(x.size, dtype=jnp.uint32))
         key = jax.random.fold_in(jax.random.key(0), jnp.sum(mixed, dtype=jnp.uint32))
         kept = jax.random.bernoulli(key, self.keep, x.shape)
         return jnp.where(kept, x / self.keep, 0.0)

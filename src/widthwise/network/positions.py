@@ -103,8 +103,8 @@ class PositionMatrix(AbstractLinear):
     """Positions multiplied by a matrix along one axis: output j is the sum over i of input i
     times matrix[i][j].
 
-    >>> Unflatten((2, 2)) >> Conv() >> PositionMatrix(((1.0,), (-1.0,))) >> Flatten() >> Readout()
-    Unflatten(shape=(2, 2)) >> Conv() >> PositionMatrix(matrix=((1.0,), (-1.0,))) >> Flatten() >> Readout()
+    >>> Unflatten((2, 2)) >> Conv() >> PositionMatrix(((1.0,), (-1.0,)))
+    Unflatten(shape=(2, 2)) >> Conv() >> PositionMatrix(matrix=((1.0,), (-1.0,)))
 
     Args:
         matrix: rows of numbers, (extent, outputs).
@@ -120,15 +120,12 @@ class PositionMatrix(AbstractLinear):
         if incoming.shape is None:
             return Signal(incoming.size, incoming.gaussian, None)
         rows, columns = np.shape(self.matrix)
-        if not 0 <= self.axis < len(incoming.shape) or incoming.shape[self.axis] not in (
-            None,
-            rows,
-        ):
+        shape, fits = list(incoming.shape), 0 <= self.axis < len(incoming.shape)
+        if not fits or shape[self.axis] not in (None, rows):
             raise ValueError(
-                f"{self!r} does not fit: {incoming} arrive, and its matrix has {rows} rows for axis "
-                f"{self.axis}."
+                f"{self!r} does not fit: {incoming} arrive, and its matrix has {rows} rows for "
+                f"axis {self.axis}."
             )
-        shape = list(incoming.shape)
         shape[self.axis] = columns
         return Signal(incoming.size, incoming.gaussian, tuple(shape))
 
