@@ -99,7 +99,8 @@ class SelfAttention(AbstractLayer):
             if not (wanted and self.position_variance):
                 return None
             gain = (self.position_variance * variance) ** 0.5
-            return Weight(None, wide, gain**2, gain, rate, copies=(count,))
+            # an embedding and the weights that read it, as one tensor: both are trained
+            return Weight(None, wide, gain**2, gain, 2 * rate, copies=(count,))
 
         return Tensors(
             matrix(incoming.size, self.score_variance),
