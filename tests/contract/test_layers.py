@@ -49,7 +49,7 @@ NETWORKS = [
 OTHERS = [layer for layer in LAYERS if not isinstance(layer, AbstractNonlinearity)]
 
 
-GRID = Unflatten((3, 2)) >> Conv((2, 2))
+GRID = Unflatten((2, 2)) >> Conv((2, 2))
 PLACES = [
     lambda layer: Dense() >> layer >> Readout(),
     lambda layer: Dense() >> Erf() >> layer,
@@ -93,7 +93,9 @@ def test_finite_network_agrees_with_the_limit(net, rng, getkey):
     np.testing.assert_allclose(outputs.T @ outputs / 100 / size, limit.nngp / size, atol=0.5)
     np.testing.assert_allclose(outputs.mean(axis=0) / np.sqrt(np.diag(size)), 0, atol=0.45)
     size = np.sqrt(np.outer(*2 * [np.diag(limit.ntk)]))
-    np.testing.assert_allclose(tangent.mean(axis=0) / size, limit.ntk / size, atol=0.1)
+    noise = 4 * tangent.std(axis=0) / 10 / size  # products of features have heavy tails
+    gap = np.abs(tangent.mean(axis=0) - limit.ntk) / size
+    assert np.all(gap < np.maximum(0.1, noise))
 
 
 @pytest.mark.parametrize("net", [*LAYERS, *NETWORKS], ids=repr)

@@ -27,7 +27,7 @@ class Concatenate(AbstractLayer):
     reads them all: so a nonlinearity may follow.
     """
 
-    source: ClassVar[str] = "yang2019, Appendix B"
+    source: ClassVar[str] = "yang2019, section 2"
     branches: tuple[AbstractLayer, ...] = (Identity(), Identity())
 
     def __check_init__(self):
@@ -95,7 +95,7 @@ class Product(AbstractLayer):
     All but one branch end in fresh weights: they are independent then.
     """
 
-    source: ClassVar[str] = "yang2019, Appendix B"
+    source: ClassVar[str] = "yang2019, section 2"
     branches: tuple[AbstractLayer, ...] = (Identity(),)
 
     def __check_init__(self):

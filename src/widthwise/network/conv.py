@@ -112,7 +112,7 @@ class Conv(AbstractFilter):
     Unflatten() >> Conv(padding='VALID') >> Relu() >> Flatten() >> Readout()
     """
 
-    source: ClassVar[str] = "novak2019, eqs. (7) and (8); arora2019, section 4"
+    source: ClassVar[str] = "novak2019, section 2; arora2019, section 4"
 
     def along(self, extent: int, count: int, stride: int) -> Taps:
         return Taps.of(extent, count, stride, self.padding)
@@ -136,7 +136,7 @@ class ConvTranspose(AbstractFilter):
     Unflatten(shape=(4, 4)) >> ConvTranspose(strides=(2, 2)) >> Flatten() >> Readout()
     """
 
-    source: ClassVar[str] = "novak2019, eqs. (7) and (8); dumoulin2016, section 4"
+    source: ClassVar[str] = "novak2019, section 2; dumoulin2016, section 4"
 
     def along(self, extent: int, count: int, stride: int) -> Taps:
         return Taps.transposed(count, stride, self.padding)
@@ -159,7 +159,7 @@ class ConvLocal(AbstractFilter):
     Unflatten(shape=(4, 4)) >> ConvLocal() >> Relu() >> Flatten() >> Readout()
     """
 
-    source: ClassVar[str] = "novak2019, section 5.1"
+    source: ClassVar[str] = "novak2019, section 5"
 
     def along(self, extent: int, count: int, stride: int) -> Taps:
         return Taps.of(extent, count, stride, self.padding)

@@ -26,7 +26,7 @@ class LayerNorm(AbstractLayer):
         epsilon: added to the variance.
     """
 
-    source: ClassVar[str] = "ba2016, eq. (4); yang2019, Appendix B"
+    source: ClassVar[str] = "ba2016, section 3; yang2019, section 2"
     axes: tuple[int, ...] = eqx.field(default=(), static=True)
     epsilon: float = 1e-12
 

@@ -104,7 +104,7 @@ class PositionMatrix(AbstractLinear):
     times matrix[i][j].
 
     >>> Unflatten((2, 2)) >> Conv() >> PositionMatrix(((1.0,), (-1.0,)))
-    Unflatten(shape=(2, 2)) >> Conv() >> PositionMatrix(matrix=((1.0,), (-1.0,)))
+    Unflatten(shape=(2, 2)) >> Conv() >> PositionMatrix()
 
     Args:
         matrix: rows of numbers, (extent, outputs).
@@ -112,7 +112,7 @@ class PositionMatrix(AbstractLinear):
     """
 
     source: ClassVar[str] = "novak2019, section 2"
-    matrix: tuple[tuple[float, ...], ...] = eqx.field(default=((1.0,),), static=True)
+    matrix: tuple[tuple[float, ...], ...] = eqx.field(default=((1.0,), (-1.0,)), static=True)
     axis: int = eqx.field(default=0, static=True)
 
     def signal(self, incoming: Signal) -> Signal:
