@@ -198,10 +198,11 @@ class MultiHeadAttention(AbstractLayer):
     def weights(self, incoming: Signal) -> Heads:
         if incoming.size is None:
             raise ValueError(f"The number of features that arrive at {self!r} is not known.")
-        wide, rate = Size(times=1), self.lr_multiplier
-        read = (self.query_variance, self.key_variance, self.value_variance)
+        read, wide, rate = incoming.size, Size(times=1), self.lr_multiplier
         return Heads(
-            *(Weight(incoming.size, wide, variance, lr_multiplier=rate) for variance in read),
+            Weight(read, wide, self.query_variance, lr_multiplier=rate),
+            Weight(read, wide, self.key_variance, lr_multiplier=rate),
+            Weight(read, wide, self.value_variance, lr_multiplier=rate),
             Weight(wide, wide, self.out_variance, lr_multiplier=rate),
             Weight(None, wide, self.bias_variance, self.bias_multiplier, rate),
         )

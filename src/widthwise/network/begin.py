@@ -38,7 +38,8 @@ def begin(network: AbstractLayer, x, y=None) -> AbstractMoments:
 def readers(network: AbstractLayer) -> tuple[AbstractReader, ...]:
     """The layers in front that say how data is read."""
     layers = network.layers if isinstance(network, Chain) else (network,)
-    return tuple(itertools.takewhile(lambda layer: isinstance(layer, AbstractReader), layers))  # type: ignore[arg-type]
+    found = itertools.takewhile(lambda layer: isinstance(layer, AbstractReader), layers)
+    return tuple(found)  # type: ignore[arg-type]
 
 
 def trial_inputs(network: AbstractLayer) -> int | tuple[int, ...]:

@@ -1,5 +1,6 @@
 """Branches that read one input, joined side by side or multiplied."""
 
+import math
 from typing import ClassVar
 
 import equinox as eqx
@@ -118,11 +119,8 @@ class Product(AbstractLayer):
         return tuple(branch.weights(incoming) for branch in self.branches)
 
     def apply(self, weights, x):
-        total = None
-        for branch, own in zip(self.branches, weights, strict=True):
-            out = branch.apply(own, x)
-            total = out if total is None else total * out
-        return total
+        outs = [b.apply(own, x) for b, own in zip(self.branches, weights, strict=True)]
+        return math.prod(outs[1:], start=outs[0])
 
     def kernel(self, weights, moments):
         pairs = zip(self.branches, weights, strict=True)

@@ -80,9 +80,11 @@ class AbstractFilter(AbstractLayer):
     def _shape(self, incoming: Signal, shape: tuple[int | None, ...]):
         found = []
         for axis, extent in enumerate(shape):
-            own = None if extent is None else self.taps((extent,) * len(shape))[axis]
-            found.append(None if own is None else own.outputs(extent))
-            if found[-1] is not None and found[-1] < 1:
+            if extent is None:
+                found.append(None)
+                continue
+            found.append(self.taps((extent,) * len(shape))[axis].outputs(extent))
+            if found[-1] < 1:
                 raise ValueError(
                     f"{self!r} does not fit: {incoming} arrive. Use a smaller filter, or "
                     'padding="SAME".'

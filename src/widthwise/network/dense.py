@@ -126,7 +126,7 @@ def check_affine(layer: AbstractLayer) -> None:
     settings.number(layer, "lr_multiplier", low=0)
     variance, multiplier = layer.bias_variance, layer.bias_multiplier  # type: ignore[attr-defined]
     if isinstance(multiplier, Real) and multiplier == 0:
-        if not isinstance(variance, Real) or variance > 0:
+        if not isinstance(variance, Real) or float(variance) > 0:
             raise ValueError(
                 f"bias_variance is {variance} but bias_multiplier is 0: a bias that is left out "
                 "has no variance."

@@ -21,6 +21,8 @@ from widthwise.network.moments import (
     Rules,
     Statistics,
     Tangent,
+    given,
+    spread,
 )
 from widthwise.network.taps import Taps
 
@@ -66,8 +68,8 @@ class SameGrid(AbstractGrid):
 
     @classmethod
     def of(cls, x: Float[Array, "n *s c"], y: Float[Array, "m *s c"] | None) -> "SameGrid":
-        rows, others = (None if a is None else _rows_first(a) for a in (x, y))
-        return cls(jax.vmap(Moments.of)(rows, others), x.shape[1:-1])
+        rows, others = _rows_first(x), given(_rows_first, y)
+        return cls(at=jax.vmap(Moments.of)(rows, others), shape=x.shape[1:-1])
 
     def convolved(self, taps, weight, bias):
         return self._slid(taps).affine(weight, bias)
@@ -76,7 +78,7 @@ class SameGrid(AbstractGrid):
         return self.convolved(taps, weight, bias)
 
     def _slid(self, taps) -> "SameGrid":
-        count = math.prod(own.count for own in taps)
+        count = math.prod(own.taps for own in taps)
 
         def slide(leaf):
             leaf = leaf.reshape(*self.shape, *leaf.shape[1:])
@@ -84,7 +86,7 @@ class SameGrid(AbstractGrid):
                 leaf = own.slide(leaf, (axis,))
             return leaf.reshape(-1, *leaf.shape[len(self.shape) :]) / count
 
-        return SameGrid(jax.tree.map(slide, self.at), outputs(taps, self.shape))
+        return SameGrid(at=jax.tree.map(slide, self.at), shape=outputs(taps, self.shape))
 
     def affine(self, weight: Tangent, bias: Tangent) -> "SameGrid":
         return self._each(lambda at: at.affine(weight, bias))
@@ -112,20 +114,19 @@ class SameGrid(AbstractGrid):
         at = self.at
 
         def over(leaf):
-            return None if leaf is None else averaged(leaf, self.shape, axes, 0)
+            return averaged(leaf, self.shape, axes, 0)
 
-        x, xx, y, yy = map(over, (at.x, at.xx, at.y, at.yy))
-        return Statistics(x, xx - x**2, y, None if yy is None else yy - y**2)
+        return spread(*(given(over, leaf) for leaf in (at.x, at.xx, at.y, at.yy)))
 
     def normalised(self, by: Statistics, epsilon: float) -> "SameGrid":
         return self._with(jax.vmap(lambda at, own: at.normalised(own, epsilon))(self.at, by))
 
     def taken(self, index: tuple[np.ndarray, ...]) -> "SameGrid":
         kept, shape = _numbers(index, self.shape), tuple(map(len, index))
-        return SameGrid(jax.tree.map(lambda leaf: leaf[kept], self.at), shape)
+        return SameGrid(at=jax.tree.map(lambda leaf: leaf[kept], self.at), shape=shape)
 
     def reshaped(self, shape: Shape) -> "SameGrid":
-        return SameGrid(self.at, shape)
+        return SameGrid(at=self.at, shape=shape)
 
     def flattened(self) -> Mixture:
         count = math.prod(self.shape)
@@ -141,7 +142,7 @@ class SameGrid(AbstractGrid):
         return self._with(jax.vmap(function)(self.at))
 
     def _with(self, at: Moments) -> "SameGrid":
-        return SameGrid(at, self.shape)
+        return SameGrid(at=at, shape=self.shape)
 
 
 def outputs(taps, shape: Shape) -> Shape:

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -132,11 +132,11 @@ class Moments(AbstractMoments):
 
     def affine(self, weight: Tangent, bias: Tangent) -> "Moments":
         def through(c):
-            return None if c is None else weight.variance * c + bias.variance
+            return weight.variance * c + bias.variance
 
         ntk = weight.carry * self.ntk + weight.tangent * self.xy + bias.tangent
-        xx, xy, yy = map(through, (self.xx, self.xy, self.yy))
-        return Moments(xx, xy, yy, ntk, *_zeros(self.x, self.y))
+        xx, xy, yy = through(self.xx), through(self.xy), given(through, self.yy)
+        return Moments(xx, xy, yy, ntk, jnp.zeros_like(self.x), given(jnp.zeros_like, self.y))
 
     def pointwise(self, rules: Rules) -> "Moments":
         # This is the one place where rules for one pair meet many pairs. What depends on x
@@ -149,8 +149,7 @@ class Moments(AbstractMoments):
 
         alone, mean = jax.vmap(lambda a: rules.dual(a, a, a)), jax.vmap(rules.mean)
         xx = alone(self.xx)
-        yy = None if self.yy is None else alone(self.yy)
-        y = None if self.yy is None else mean(self.yy)
+        yy, y = given(alone, self.yy), given(mean, self.yy)
         xy = exact_diagonal(pairs(rules.dual), xx, yy)
         return Moments(xx, xy, yy, self.ntk * pairs(rules.slope), mean(self.xx), y)
 
@@ -168,32 +167,30 @@ class Moments(AbstractMoments):
 
     def times(self, factor: float) -> "Moments":
         square = factor**2
-        yy, y = (None, None) if self.yy is None else (square * self.yy, factor * self.y)
+        yy, y = given(lambda c: square * c, self.yy), given(lambda m: factor * m, self.y)
         return Moments(
             square * self.xx, square * self.xy, yy, square * self.ntk, factor * self.x, y
         )
 
     def dropped(self, keep: float) -> "Moments":
         # two inputs are dropped from independently, an input and itself are not
-        xx, yy = self.xx / keep, None if self.yy is None else self.yy / keep
+        xx, yy = self.xx / keep, given(lambda c: c / keep, self.yy)
         return Moments(xx, exact_diagonal(self.xy, xx, yy),
                        yy, exact_diagonal(self.ntk, jnp.diagonal(self.ntk) / keep, yy),
                        self.x, self.y)  # fmt: skip
 
     def statistics(self, axes: tuple[int, ...]) -> Statistics:
         assert not axes
-        yy = None if self.yy is None else self.yy - self.y**2
-        return Statistics(self.x, self.xx - self.x**2, self.y, yy)
+        return spread(self.x, self.xx, self.y, self.yy)
 
     def normalised(self, by: Statistics, epsilon: float) -> "Moments":
         own = centred(self.x, by.x, by.xx, epsilon)
-        other = own if self.yy is None else centred(self.y, by.y, by.yy, epsilon)
+        other = own if self.y is None else centred(self.y, by.y, by.yy, epsilon)
         size = own.size[:, None] * other.size
         # E (h - a)(k - b) with the means of h and k less a and b kept apart
         xy = (self.xy - self.x[:, None] * other.mean - own.mean[:, None] * other.from_mean) / size
-        xx = own.second(self.xx)
-        yy = None if self.yy is None else other.second(self.yy)
-        y = None if self.yy is None else other.from_mean / other.size
+        xx, yy = own.second(self.xx), given(other.second, self.yy)
+        y = given(lambda _: other.from_mean / other.size, self.y)
         xy = exact_diagonal(xy, xx, yy)
         return Moments(xx, xy, yy, self.ntk / size, own.from_mean / own.size, y)
 
@@ -290,5 +287,11 @@ def exact_diagonal(xy, xx, yy):
     return xy.at[rows, rows].set(xx)
 
 
-def _zeros(x, y):
-    return jnp.zeros_like(x), None if y is None else jnp.zeros_like(y)
+def given(function: Callable, *leaves: Any) -> Any:
+    """function(...) of what belongs to y, and None where x stands against itself."""
+    return None if leaves[0] is None else function(*leaves)
+
+
+def spread(x, second_x, y, second_y) -> Statistics:
+    """Statistics, from means and second moments."""
+    return Statistics(x, second_x - x**2, y, given(lambda c: c - y**2, second_y))

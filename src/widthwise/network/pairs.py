@@ -19,6 +19,8 @@ from widthwise.network.moments import (
     Tangent,
     centred,
     exact_diagonal,
+    given,
+    spread,
 )
 
 
@@ -37,27 +39,31 @@ class PairGrid(AbstractGrid):
     @classmethod
     def of(cls, x: Float[Array, "n *s c"], y: Float[Array, "m *s c"] | None) -> "PairGrid":
         def own(a):
-            if a is None:
-                return None
             rows = a.reshape(len(a), -1, a.shape[-1])
             found = jnp.einsum("npc,nqc->npq", rows, rows) / a.shape[-1]
             alone = jnp.sum(rows * rows, axis=2) / a.shape[-1]
             return jax.vmap(lambda xy, xx: exact_diagonal(xy, xx, None))(found, alone)
 
-        flat = Moments.of(*(None if a is None else a.reshape(-1, a.shape[-1]) for a in (x, y)))  # type: ignore[arg-type]
-        return cls(own(x), own(y), flat.xy, flat.ntk, flat.x, flat.y, x.shape[1:-1])  # type: ignore[arg-type]
+        def rows(a):
+            return a.reshape(-1, a.shape[-1])
+
+        flat = Moments.of(rows(x), given(rows, y))
+        return cls(
+            own_x=own(x), own_y=given(own, y), cross=flat.xy, ntk=flat.ntk, x=flat.x, y=flat.y,
+            shape=x.shape[1:-1],
+        )  # fmt: skip
 
     @property
     def flat(self) -> Moments:
         """Positions of inputs as inputs."""
-        xx, yy = _diagonals(self.own_x), None if self.own_y is None else _diagonals(self.own_y)
+        xx, yy = _diagonals(self.own_x), given(_diagonals, self.own_y)
         return Moments(xx, self.cross, yy, self.ntk, self.x, self.y)
 
     def convolved(self, taps, weight, bias):
         return self._slid(taps).affine(weight, bias)
 
     def _slid(self, taps) -> "PairGrid":
-        count = math.prod(own.count for own in taps)
+        count = math.prod(own.taps for own in taps)
 
         def both(leaf):
             for axis, own in enumerate(taps):
@@ -79,9 +85,9 @@ class PairGrid(AbstractGrid):
         def apart(leaf):
             return (leaf.reshape(n, count, m, count) * same[:, None]).reshape(leaf.shape)
 
-        return PairGrid(
-            moved.own_x * same, None if moved.own_y is None else moved.own_y * same,
-            apart(moved.cross), apart(moved.ntk), moved.x, moved.y, moved.shape,
+        return dataclasses.replace(
+            moved, own_x=moved.own_x * same, own_y=given(lambda own: own * same, moved.own_y),
+            cross=apart(moved.cross), ntk=apart(moved.ntk),
         )  # fmt: skip
 
     def linear(self, matrices: tuple[np.ndarray | None, ...]) -> "PairGrid":
@@ -128,18 +134,18 @@ class PairGrid(AbstractGrid):
         def alone(weights, leaf):
             return jnp.einsum("npq,nq->np", weights, leaf.reshape(-1, count)).ravel()
 
-        return PairGrid(
-            own(x, self.own_x), None if y is None else own(y, self.own_y), pairs(self.cross),
-            pairs(self.ntk), alone(x, self.x), None if y is None else alone(y, self.y), self.shape,
+        return dataclasses.replace(
+            self, own_x=own(x, self.own_x), own_y=given(own, y, self.own_y),
+            cross=pairs(self.cross), ntk=pairs(self.ntk), x=alone(x, self.x),
+            y=given(alone, y, self.y),
         )  # fmt: skip
 
     def at_positions(self, alike: np.ndarray, weight: Tangent) -> "PairGrid":
         """With embeddings of the positions added, of these correlations."""
-        (n, m), alike = self._rows, jnp.asarray(alike, self.cross.dtype)
-        every = jnp.tile(alike, (n, m))
+        every = jnp.tile(jnp.asarray(alike, self.cross.dtype), self._rows)
+        added = weight.variance * jnp.asarray(alike, self.cross.dtype)
         return dataclasses.replace(
-            self, own_x=self.own_x + weight.variance * alike,
-            own_y=None if self.own_y is None else self.own_y + weight.variance * alike,
+            self, own_x=self.own_x + added, own_y=given(lambda own: own + added, self.own_y),
             cross=self.cross + weight.variance * every, ntk=self.ntk + weight.tangent * every,
         )  # fmt: skip
 
@@ -166,9 +172,9 @@ class PairGrid(AbstractGrid):
         carried = query.carry * key.carry * value.carry
         ntk = carried * (self.ntk * squares + 2 * self.cross * along) + shares * cross
         return dataclasses.replace(
-            self, own_x=own(self.own_x), own_y=None if self.own_y is None else own(self.own_y),
+            self, own_x=own(self.own_x), own_y=given(own, self.own_y),
             cross=query.variance * key.variance * value.variance * cross, ntk=ntk,
-            x=jnp.zeros_like(self.x), y=None if self.y is None else jnp.zeros_like(self.y),
+            x=jnp.zeros_like(self.x), y=given(jnp.zeros_like, self.y),
         )  # fmt: skip
 
     def pooled(self) -> Moments:
@@ -178,10 +184,14 @@ class PairGrid(AbstractGrid):
         def over(leaf):
             return jnp.mean(leaf.reshape(n, count, m, count), axis=(1, 3))
 
-        xx = jnp.mean(self.own_x, axis=(1, 2))
-        yy = None if self.own_y is None else jnp.mean(self.own_y, axis=(1, 2))
-        x = jnp.mean(self.x.reshape(n, count), axis=1)
-        y = None if self.y is None else jnp.mean(self.y.reshape(m, count), axis=1)
+        def own(leaf):
+            return jnp.mean(leaf, axis=(1, 2))
+
+        def alone(leaf):
+            return jnp.mean(leaf.reshape(-1, count), axis=1)
+
+        xx, yy = own(self.own_x), given(own, self.own_y)
+        x, y = alone(self.x), given(alone, self.y)
         return Moments(xx, exact_diagonal(over(self.cross), xx, yy), yy, over(self.ntk), x, y)
 
     def flattened(self) -> Mixture:
@@ -195,38 +205,38 @@ class PairGrid(AbstractGrid):
             return jnp.einsum("npmp->pnm", leaf.reshape(n, count, m, count))
 
         def own(leaf):
-            return None if leaf is None else jnp.einsum("npp->pn", leaf)
+            return jnp.einsum("npp->pn", leaf)
 
-        means = self.x.reshape(n, count).T, None if self.y is None else self.y.reshape(m, count).T
-        at = Moments(own(self.own_x), pairs(self.cross), own(self.own_y), pairs(self.ntk), *means)  # type: ignore[arg-type]
-        return SameGrid(at, self.shape)
+        def alone(leaf):
+            return leaf.reshape(-1, count).T
+
+        at = Moments(
+            own(self.own_x), pairs(self.cross), given(own, self.own_y), pairs(self.ntk),
+            alone(self.x), given(alone, self.y),
+        )  # fmt: skip
+        return SameGrid(at=at, shape=self.shape)
 
     def affine(self, weight: Tangent, bias: Tangent) -> "PairGrid":
         def through(leaf):
-            return None if leaf is None else weight.variance * leaf + bias.variance
+            return weight.variance * leaf + bias.variance
 
-        return self._from(self.flat.affine(weight, bias), through(self.own_x), through(self.own_y))
+        return self._from(self.flat.affine(weight, bias), through)
 
     def pointwise(self, rules: Rules) -> "PairGrid":
         def own(leaf):
-            if leaf is None:
-                return None
             pairs = jax.vmap(jax.vmap(rules.dual, (None, 0, 0)), (0, 0, None))
             return jax.vmap(lambda k: pairs(jnp.diagonal(k), k, jnp.diagonal(k)))(leaf)
 
-        return self._from(self.flat.pointwise(rules), own(self.own_x), own(self.own_y))
+        return self._from(self.flat.pointwise(rules), own)
 
     def times(self, factor: float) -> "PairGrid":
-        own = (None if k is None else factor**2 * k for k in (self.own_x, self.own_y))
-        return self._from(self.flat.times(factor), *own)
+        return self._from(self.flat.times(factor), lambda own: factor**2 * own)
 
     def dropped(self, keep: float) -> "PairGrid":
         def own(leaf):
-            if leaf is None:
-                return None
             return jax.vmap(lambda k: exact_diagonal(k, jnp.diagonal(k) / keep, None))(leaf)
 
-        return self._from(self.flat.dropped(keep), own(self.own_x), own(self.own_y))
+        return self._from(self.flat.dropped(keep), own)
 
     def add(self, other: AbstractMoments) -> AbstractMoments:
         if not isinstance(other, PairGrid):
@@ -238,34 +248,35 @@ class PairGrid(AbstractGrid):
             return other.product(self)
         flat = self.flat.product(other.flat)
         assert isinstance(flat, Moments)
-        own_y = None if self.own_y is None else self.own_y * other.own_y
-        return self._from(flat, self.own_x * other.own_x, own_y)
+        return dataclasses.replace(
+            self, own_x=self.own_x * other.own_x,
+            own_y=given(jnp.multiply, self.own_y, other.own_y), cross=flat.xy, ntk=flat.ntk,
+            x=flat.x, y=flat.y,
+        )  # fmt: skip
 
     def statistics(self, axes: tuple[int, ...]) -> Statistics:
         flat = self.flat
 
         def over(leaf):
-            if leaf is None:
-                return None
             return averaged(leaf.reshape(-1, math.prod(self.shape)), self.shape, axes, 1).ravel()
 
-        x, xx, y, yy = map(over, (flat.x, flat.xx, flat.y, flat.yy))
-        return Statistics(x, xx - x**2, y, None if yy is None else yy - y**2)
+        return spread(*(given(over, leaf) for leaf in (flat.x, flat.xx, flat.y, flat.yy)))
 
     def normalised(self, by: Statistics, epsilon: float) -> "PairGrid":
         count = math.prod(self.shape)
 
         def own(leaf, x, mean, variance):
-            if leaf is None:
-                return None
-            side = centred(*(v.reshape(-1, count) for v in (x, mean, variance)), epsilon)
-            x, rows, columns = x.reshape(-1, count), (..., None), (slice(None), None)
+            x, mean, variance = (v.reshape(-1, count) for v in (x, mean, variance))
+            side = centred(x, mean, variance, epsilon)
+            rows, columns = (..., None), (slice(None), None)
             found = leaf - x[rows] * side.mean[columns] - side.mean[rows] * side.from_mean[columns]
             return found / (side.size[rows] * side.size[columns])
 
-        return self._from(
-            self.flat.normalised(by, epsilon), own(self.own_x, self.x, by.x, by.xx),
-            own(self.own_y, self.y, by.y, by.yy),
+        flat = self.flat.normalised(by, epsilon)
+        return dataclasses.replace(
+            self, own_x=own(self.own_x, self.x, by.x, by.xx),
+            own_y=given(own, self.own_y, self.y, by.y, by.yy), cross=flat.xy, ntk=flat.ntk,
+            x=flat.x, y=flat.y,
         )  # fmt: skip
 
     def mixed(self) -> "PairGrid":
@@ -278,16 +289,18 @@ class PairGrid(AbstractGrid):
     def _rows(self) -> tuple[int, int]:
         return len(self.own_x), len(self.own_x if self.own_y is None else self.own_y)
 
-    def _from(self, flat: Moments, own_x, own_y) -> "PairGrid":
-        return PairGrid(own_x, own_y, flat.xy, flat.ntk, flat.x, flat.y, self.shape)
+    def _from(self, flat: Moments, own) -> "PairGrid":
+        """With these pairs of inputs, and each input's own through a function."""
+        return dataclasses.replace(
+            self, own_x=own(self.own_x), own_y=given(own, self.own_y), cross=flat.xy,
+            ntk=flat.ntk, x=flat.x, y=flat.y,
+        )  # fmt: skip
 
     def _on_grids(self, both, one, shape: Shape) -> "PairGrid":
         """Leaves with the positions unfolded: pairs of positions, and positions alone."""
         (n, m), s = self._rows, self.shape
 
         def own(leaf):
-            if leaf is None:
-                return None
             moved = both(leaf.reshape(-1, *s, *s))
             return moved.reshape(len(leaf), math.prod(shape), math.prod(shape))
 
@@ -296,11 +309,11 @@ class PairGrid(AbstractGrid):
             return moved.reshape(n * math.prod(shape), m * math.prod(shape))
 
         def alone(leaf):
-            return None if leaf is None else one(leaf.reshape(-1, *s)).ravel()
+            return one(leaf.reshape(-1, *s)).ravel()
 
         return PairGrid(
-            own(self.own_x), own(self.own_y), pairs(self.cross), pairs(self.ntk),  # type: ignore[arg-type]
-            alone(self.x), alone(self.y), shape,  # type: ignore[arg-type]
+            own_x=own(self.own_x), own_y=given(own, self.own_y), cross=pairs(self.cross),
+            ntk=pairs(self.ntk), x=alone(self.x), y=given(alone, self.y), shape=shape,
         )  # fmt: skip
 
 

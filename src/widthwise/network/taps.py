@@ -13,11 +13,11 @@ PADDINGS = ("SAME", "VALID", "CIRCULAR")
 
 
 class Taps(NamedTuple):
-    """One axis of a filter: output i reads inputs stride * i + k - low for k < count, where the
+    """One axis of a filter: output i reads inputs stride * i + k - low for k < taps, where the
     inputs stand `dilation` apart, with zeros between them, and outside the grid are zeros, or the
     grid again (`circular`)."""
 
-    count: int
+    taps: int
     stride: int
     low: int
     high: int
@@ -50,16 +50,16 @@ class Taps(NamedTuple):
     def outputs(self, extent: int) -> int:
         """How many there are; 0 or fewer where the filter does not fit."""
         reach = (extent - 1) * self.dilation + 1 + self.low + self.high
-        return (reach - self.count) // self.stride + 1
+        return (reach - self.taps) // self.stride + 1
 
     def slide(self, x: Float[Array, "..."], axes: tuple[int, ...]) -> Float[Array, "..."]:
         """The sum over k of what output i reads by tap k, along several axes at once: where two
         axes hold the positions of two inputs, both read by the same tap."""
         for axis in axes:
             x = self.padded(x, axis)
-        count = (x.shape[axes[0]] - self.count) // self.stride + 1
+        count = (x.shape[axes[0]] - self.taps) // self.stride + 1
         total = None
-        for k in range(self.count):
+        for k in range(self.taps):
             part = x
             for axis in axes:
                 stop = k + self.stride * (count - 1) + 1
@@ -87,12 +87,12 @@ def window_matrix(extent: int, taps: Taps, average: bool, edges: bool) -> np.nda
     """
     found = np.zeros((taps.outputs(extent), extent))
     for i in range(len(found)):
-        for k in range(taps.count):
+        for k in range(taps.taps):
             at = taps.stride * i + k - taps.low
             if taps.circular:
                 found[i, at % extent] += 1.0
             elif 0 <= at < extent:
                 found[i, at] += 1.0
     if average:
-        found /= np.sum(found, axis=1, keepdims=True) if edges else float(taps.count)
+        found /= np.sum(found, axis=1, keepdims=True) if edges else float(taps.taps)
     return found
