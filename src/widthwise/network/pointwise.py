@@ -1,4 +1,4 @@
-"""What a pointwise nonlinearity is: three base classes, by what is known of its dual."""
+"""What a pointwise nonlinearity is: base classes, by what is known of its dual."""
 
 import abc
 from typing import ClassVar
@@ -13,14 +13,10 @@ from widthwise.network.moments import Scalar
 from widthwise.network.signal import Vector
 
 
-class AbstractNonlinearity(AbstractLayer):
-    """Says what happens to one pair of Gaussian inputs; moments and networks do the rest."""
+class AbstractDual(AbstractLayer):
+    """Says what happens to one pair of Gaussian inputs; moments do the rest."""
 
     source: ClassVar[str]  # "bibkey, equation": printed in reports
-
-    @abc.abstractmethod
-    def __call__(self, h: Float[Array, "*s"]) -> Float[Array, "*s"]:
-        """The function itself, entry by entry."""
 
     @abc.abstractmethod
     def dual(self, a: Scalar, c: Scalar, b: Scalar) -> Scalar:
@@ -28,7 +24,7 @@ class AbstractNonlinearity(AbstractLayer):
 
     @abc.abstractmethod
     def slope(self, a: Scalar, c: Scalar, b: Scalar) -> Scalar:
-        """E[f'(u) f'(v)], which is the derivative of `dual` in c (Price's theorem)."""
+        """E[f'(u) f'(v)]: the derivative of `dual` in c (Price's theorem), unless f jumps."""
 
     def signal(self, incoming: Vector) -> Vector:
         if incoming.gaussian is False:
@@ -42,14 +38,22 @@ class AbstractNonlinearity(AbstractLayer):
     def weights(self, incoming: Vector):
         return None
 
-    def apply(self, weights, x):
-        return self(x)
-
     def kernel(self, weights, moments):
         return moments.pointwise(self.dual, self.slope)
 
     def fresh(self) -> bool:
         return False
+
+
+class AbstractNonlinearity(AbstractDual):
+    """A function of one number, applied entry by entry."""
+
+    @abc.abstractmethod
+    def __call__(self, h: Float[Array, "*s"]) -> Float[Array, "*s"]:
+        """The function itself, entry by entry."""
+
+    def apply(self, weights, x):
+        return self(x)
 
 
 class AbstractSmooth(AbstractNonlinearity):
