@@ -59,8 +59,18 @@ VARIANTS = [
     network.Sin(1.5, 0.7, 0.4),
     network.Cos(0.5, 1.2, -1.0),
     network.Rbf(0.3),
+    network.Monomial(5),
+    network.Hermite(3),
+    network.Polynomial((0.5, -1.0, 0.3, 0.2)),
+    network.RectifiedMonomial(0),
+    network.RectifiedMonomial(3),
     network.Elementwise(fn=clipped, kinks=(-1.0, 0.5), degree=100),
     network.Elementwise(fn=shrunk, kinks=(-0.5, 0.5)),
     *(f for f, usual in zip(MOVED, NONLINEARITIES, strict=True) if f != usual),
 ]
 EVERYONE = NONLINEARITIES + VARIANTS
+
+
+def input_scale(f) -> float:
+    """Inputs times this keep two layers of f finite: exp of exp overflows at usual sizes."""
+    return 0.1 if isinstance(f, network.Exp) else 1.0

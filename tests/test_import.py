@@ -42,7 +42,7 @@ def stub() -> tuple[dict[str, str], list[str]]:
 
 
 def nonlinearities() -> set[str]:
-    base = nonlinear.AbstractNonlinearity
+    base = nonlinear.AbstractDual
     found = {n: x for n, x in vars(nonlinear).items() if inspect.isclass(x)}
     return {n for n, x in found.items() if issubclass(x, base) and not inspect.isabstract(x)}
 

@@ -36,7 +36,7 @@ def _nonlinearities() -> dict[str, type]:
         name: found
         for name, found in vars(module).items()
         if isinstance(found, type)
-        and issubclass(found, module.AbstractNonlinearity)
+        and issubclass(found, module.AbstractDual)
         and not name.startswith("Abstract")
     }
 

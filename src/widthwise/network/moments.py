@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-Scalar = Float[Array, ""]
+Scalar = float | Float[Array, ""]
 Rule = Callable[[Scalar, Scalar, Scalar], Scalar]
 
 
@@ -22,9 +22,9 @@ class Tangent(eqx.Module):
     and `carry` is not: earlier weights step further by what it shrinks.
     """
 
-    variance: float | Scalar
-    tangent: float | Scalar
-    carry: float | Scalar
+    variance: Scalar
+    tangent: Scalar
+    carry: Scalar
 
 
 class Rules(NamedTuple):

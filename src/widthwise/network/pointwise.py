@@ -1,4 +1,4 @@
-"""What a pointwise nonlinearity is: three base classes, by what is known of its dual."""
+"""What a pointwise nonlinearity is: base classes, by what is known of its dual."""
 
 import abc
 from typing import ClassVar
@@ -13,14 +13,10 @@ from widthwise.network.moments import Rules, Scalar
 from widthwise.network.signal import Signal
 
 
-class AbstractNonlinearity(AbstractLayer):
-    """Says what happens to one pair of Gaussian inputs; moments and networks do the rest."""
+class AbstractDual(AbstractLayer):
+    """Says what happens to one pair of Gaussian inputs; moments do the rest."""
 
     source: ClassVar[str]  # "bibkey, equation": printed in reports
-
-    @abc.abstractmethod
-    def __call__(self, h: Float[Array, "*s"]) -> Float[Array, "*s"]:
-        """The function itself, entry by entry."""
 
     @abc.abstractmethod
     def dual(self, a: Scalar, c: Scalar, b: Scalar) -> Scalar:
@@ -28,11 +24,11 @@ class AbstractNonlinearity(AbstractLayer):
 
     @abc.abstractmethod
     def slope(self, a: Scalar, c: Scalar, b: Scalar) -> Scalar:
-        """E[f'(u) f'(v)], which is the derivative of `dual` in c (Price's theorem)."""
+        """E[f'(u) f'(v)]: the derivative of `dual` in c (Price's theorem), unless f jumps."""
 
+    @abc.abstractmethod
     def mean(self, a: Scalar) -> Scalar:
-        """E[f(u)], by quadrature; a kink at 0 needs no care."""
-        return gaussian_mean(self, (), a)
+        """E[f(u)]."""
 
     def signal(self, incoming: Signal) -> Signal:
         if incoming.gaussian is False:
@@ -46,14 +42,26 @@ class AbstractNonlinearity(AbstractLayer):
     def weights(self, incoming: Signal):
         return None
 
-    def apply(self, weights, x):
-        return self(x)
-
     def kernel(self, weights, moments):
         return moments.pointwise(Rules(self.dual, self.slope, self.mean))
 
     def fresh(self) -> bool:
         return False
+
+
+class AbstractNonlinearity(AbstractDual):
+    """A function of one number, applied entry by entry."""
+
+    @abc.abstractmethod
+    def __call__(self, h: Float[Array, "*s"]) -> Float[Array, "*s"]:
+        """The function itself, entry by entry."""
+
+    def apply(self, weights, x):
+        return self(x)
+
+    def mean(self, a: Scalar) -> Scalar:
+        """E[f(u)], by quadrature; a kink at 0 needs no care."""
+        return gaussian_mean(self, (), a)
 
 
 class AbstractSmooth(AbstractNonlinearity):

@@ -1,0 +1,29 @@
+"""All pointwise nonlinearities. To add one, write its class in a file here, and its line below."""
+
+from widthwise.network.nonlinear.normalized import ExpNormalized as ExpNormalized
+from widthwise.network.nonlinear.polynomials import Hermite as Hermite
+from widthwise.network.nonlinear.polynomials import Monomial as Monomial
+from widthwise.network.nonlinear.polynomials import Polynomial as Polynomial
+from widthwise.network.nonlinear.quadrature import Elementwise as Elementwise
+from widthwise.network.nonlinear.quadrature import Sigmoid as Sigmoid
+from widthwise.network.nonlinear.quadrature import Swish as Swish
+from widthwise.network.nonlinear.quadrature import Tanh as Tanh
+from widthwise.network.nonlinear.rectified import ABRelu as ABRelu
+from widthwise.network.nonlinear.rectified import Abs as Abs
+from widthwise.network.nonlinear.rectified import LeakyRelu as LeakyRelu
+from widthwise.network.nonlinear.rectified import RectifiedMonomial as RectifiedMonomial
+from widthwise.network.nonlinear.rectified import Relu as Relu
+from widthwise.network.nonlinear.rectified import Sign as Sign
+from widthwise.network.nonlinear.smooth import Erf as Erf
+from widthwise.network.nonlinear.smooth import Exp as Exp
+from widthwise.network.nonlinear.smooth import Gaussian as Gaussian
+from widthwise.network.nonlinear.smooth import Gelu as Gelu
+from widthwise.network.nonlinear.smooth import SigmoidLike as SigmoidLike
+from widthwise.network.nonlinear.waves import Cos as Cos
+from widthwise.network.nonlinear.waves import Gabor as Gabor
+from widthwise.network.nonlinear.waves import Rbf as Rbf
+from widthwise.network.nonlinear.waves import Sin as Sin
+from widthwise.network.pointwise import AbstractDual as AbstractDual
+from widthwise.network.pointwise import AbstractNonlinearity as AbstractNonlinearity
+from widthwise.network.pointwise import AbstractQuadrature as AbstractQuadrature
+from widthwise.network.pointwise import AbstractSmooth as AbstractSmooth
