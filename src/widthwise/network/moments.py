@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 Scalar = float | Float[Array, ""]
-Rule = Callable[[Scalar, Scalar, Scalar], Scalar]
+Rule = Callable[..., Any]  # of scalars, to a scalar
 
 
 class Tangent(eqx.Module):
@@ -32,7 +32,7 @@ class Rules(NamedTuple):
 
     dual: Rule  # E f(u) f(v)
     slope: Rule  # E f'(u) f'(v)
-    mean: Callable[[Scalar], Scalar]  # E f(u), of its variance
+    mean: Rule  # E f(u), of its variance
 
 
 class Statistics(NamedTuple):

@@ -6,7 +6,8 @@ B.g, and V02 = E f(Z.B) f''(Z.g), twice the derivative in |g|^2 (Price's theorem
 """
 
 import abc
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -108,7 +109,7 @@ def pairs_of(nonlinearity: AbstractNonlinearity | None) -> AbstractPairs:
     return ReluPairs() if isinstance(nonlinearity, Relu) else DualPairs(nonlinearity)
 
 
-def _over_pairs(rule):
+def _over_pairs(rule) -> Callable[..., Any]:
     return jax.vmap(jax.vmap(rule, (0, 0, None)), (None, 0, 0))
 
 
