@@ -64,9 +64,8 @@ def kernel_matrix(
     x1 = _checked(x1, "x1")
     x2 = None if x2 is None else _checked(x2, "x2")
     if x2 is not None and x1.shape[1:] != x2.shape[1:]:
-        raise ValueError(
-            f"A row of x1 has shape {x1.shape[1:]} and one of x2 {x2.shape[1:]}: they must agree."
-        )
+        one, other = (f"{' x '.join(map(str, x.shape[1:]))} columns" for x in (x1, x2))
+        raise ValueError(f"x1 has {one} and x2 has {other}: they must agree.")
     rows, columns = len(x1), len(x1 if x2 is None else x2)
     check_memory(rows, columns)
     if not width >= 1:

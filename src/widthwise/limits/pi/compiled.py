@@ -33,7 +33,7 @@ TILE = 64  # rows that go through both products together; blocks have a multiple
 GROUP = 1024  # rows that share partial sums
 SLAB = 64  # inputs at a time
 
-Products = Float[np.ndarray, "m p"]  # B.g of all rows with a slab of inputs, in whole vectors
+Products = np.ndarray  # (m, p): B.g of all rows with a slab of inputs, in whole vectors
 
 LINE = 64  # bytes that the memory hands over together
 _FLOAT = 4  # bytes
