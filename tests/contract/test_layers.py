@@ -13,8 +13,11 @@ from widthwise.kernels import kernel_matrix
 from widthwise.network import (
     ABRelu,
     Abs,
+    AveragePool,
     Chain,
+    Concatenate,
     Conv,
+    ConvLocal,
     Dense,
     Elementwise,
     Erf,
@@ -23,15 +26,20 @@ from widthwise.network import (
     Flatten,
     Gaussian,
     Gelu,
+    GlobalAveragePool,
+    GlobalSumPool,
     Hermite,
     Identity,
+    LayerNorm,
     LeakyRelu,
     Monomial,
     Polynomial,
+    Product,
     Rbf,
     Readout,
     RectifiedMonomial,
     Relu,
+    Sigmoid,
     Sum,
     Tanh,
     Unflatten,
@@ -50,6 +58,26 @@ NETWORKS = [
     Dense() >> (Identity() + Identity() + (Erf() >> Dense())) >> Readout(bias_variance=1.0),
     (Dense() >> Relu() >> Readout()) + Readout(),
     Dense() >> (Identity() + (Dense() >> (Identity() + (Relu() >> Dense())))) >> Readout(),
+    LayerNorm() >> Dense() >> Relu() >> LayerNorm() >> Dense() >> Erf() >> Readout(),
+    Dense() >> Concatenate((Dense(times=2), Relu() >> Dense())) >> Relu() >> Readout(),
+    Dense() >> Concatenate((Identity(), Dense())) >> LayerNorm() >> Relu() >> Readout(),
+    Dense() >> Product((Sigmoid(), Dense())) >> Dense() >> Relu() >> Readout(),
+    Unflatten((3, 2)) >> Conv((2, 2)) >> Flatten() >> Relu() >> Dense() >> Erf() >> Readout(),
+    Unflatten((3, 2)) >> ConvLocal((2, 2)) >> Relu() >> GlobalAveragePool() >> Readout(),
+    Unflatten((3, 2)) >> Conv((2, 2)) >> LayerNorm(axes=(0,)) >> Relu() >> Flatten() >> Readout(),
+    Unflatten((3, 2))
+    >> Conv((2, 2))
+    >> (Identity() + (Relu() >> Conv((3, 1), strides=(1, 1))))
+    >> GlobalSumPool()
+    >> Readout(),
+    Unflatten((3, 2), channels=2, channels_first=True)
+    >> Conv((2, 2))
+    >> Concatenate((Relu(), Erf()))
+    >> AveragePool((2, 1), strides=(1, 1), padding="SAME")
+    >> Conv((1, 2), padding="VALID")
+    >> Relu()
+    >> Flatten()
+    >> Readout(),
 ]
 
 

@@ -251,6 +251,8 @@ class Mixture(AbstractMoments):
         return self._each(lambda part: part.on_grids(function))
 
     def flattened(self) -> "Mixture":
+        if not self.parts.rank:
+            return self
         found = jax.vmap(lambda part: part.flattened())(self.parts)
         parts = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found.parts)
         return Mixture(parts, (self.shares[:, None] * found.shares).ravel())
