@@ -40,13 +40,20 @@ class SpecError(ValueError):
 
 
 def read_network(text: str) -> AbstractLayer:
-    """A network from an expression of layers, `>>` and `+`.
+    """A network from an expression of layers, `>>` and `+`, or the `network` of a TOML file.
 
     >>> read_network("Dense >> relu >> Dense(times=2) >> Relu() >> Readout")
     Dense() >> Relu() >> Dense(times=2) >> Relu() >> Readout()
 
     Raises ValueError, in one sentence, for anything else.
     """
+    if text.strip().endswith(".toml"):
+        found = read_toml(text.strip())
+        if "network" not in found:
+            raise SpecError(
+                f'The spec file {text.strip()} has no network: write network = "Dense >> ...".'
+            )
+        text = found["network"]
     tree = _parsed(text)
     if tree is None:
         raise SpecError(
@@ -56,9 +63,9 @@ def read_network(text: str) -> AbstractLayer:
 
 
 def _parsed(text: str) -> ast.expr | None:
-    """The expression, or None; it is never evaluated."""
+    """The expression, which may have several lines, or None; it is never evaluated."""
     try:
-        return ast.parse(text.strip(), mode="eval").body
+        return ast.parse(f"({text.strip()}\n)", mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # all of them mean: no Python
         return None
 
@@ -83,7 +90,15 @@ def _call(node: ast.expr) -> tuple[str, dict[str, Any]] | None:
         return node.id, {}
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)) or node.args:
         return None
-    return node.func.id, {str(key.arg): _value(key.value) for key in node.keywords}
+    return node.func.id, {str(key.arg): _setting(key) for key in node.keywords}
+
+
+def _setting(key: ast.keyword) -> Any:
+    """A value; of `branches`, networks."""
+    if key.arg != "branches":
+        return _value(key.value)
+    entries = key.value.elts if isinstance(key.value, ast.Tuple | ast.List) else [key.value]
+    return tuple(_layer(entry, ast.unparse(entry)) for entry in entries)
 
 
 def _value(node: ast.expr) -> Any:

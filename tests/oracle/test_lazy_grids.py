@@ -12,6 +12,7 @@ import pytest
 
 from widthwise.kernels import kernel_matrix
 from widthwise.network import (
+    Aggregate,
     AveragePool,
     Concatenate,
     Conv,
@@ -23,7 +24,9 @@ from widthwise.network import (
     Erf,
     Flatten,
     GlobalAveragePool,
+    Graph,
     LayerNorm,
+    Masked,
     MultiHeadAttention,
     PositionMatrix,
     Readout,
@@ -133,6 +136,27 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_kernels(name):
     check(CASES[name], np.load(FOLDER / f"{name}.npz"))
+
+
+MASK = Masked(missing=1000.0)
+KNOWN = {
+    "mask_fc_gap": MASK >> made(Dense, 1.5) >> Relu() >> POOLED,
+    "mask_conv_gap": MASK >> conv((3,)) >> Relu() >> conv((3,)) >> Erf() >> POOLED,
+}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_sequences_of_various_lengths(name):
+    check(KNOWN[name], np.load(FOLDER / f"{name}.npz"))
+
+
+def test_graphs():
+    stored = dict(np.load(FOLDER / "aggregate_dense_gap.npz"))
+    for one in "12":  # links are the last numbers of each node
+        nodes, links = stored[f"x{one}"], stored[f"pattern{one}"]
+        stored[f"x{one}"] = np.concatenate([nodes, links], axis=2)
+    step = made(Dense, 1.5) >> Relu() >> Aggregate()
+    check(Graph() >> step >> step >> POOLED, stored)
 
 
 def check(net, stored, **settings):

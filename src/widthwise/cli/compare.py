@@ -37,6 +37,7 @@ def compare(
       widthwise compare houses.csv --target price --widths 32,128,512,inf
       widthwise compare iris --scalings "NTK, Richness(r=0.25)" --learner Adam
       widthwise compare --network "Dense >> Erf >> Dense(times=2) >> Erf >> Readout"
+      widthwise compare --network myrtle.toml --widths 8,32,128,inf
       widthwise compare --spec study.toml --seeds 8
 
     where study.toml holds settings named as the options are, such as
@@ -54,7 +55,8 @@ def compare(
         task: classification or regression; guessed from the target unless given.
         train: number of training rows.
         test: number of test rows; a fifth unless given.
-        network: layers composed with >> and +, ending in Readout. Default: two hidden Relu layers.
+        network: layers composed with >> and +, ending in Readout, or a TOML file that holds them as
+            `network`. Default: two hidden Relu layers.
         scalings: comma-separated; one family is trained for each. Default: NTK,MuP.
         learner: name, with its settings in brackets. `widthwise list` has the names.
         projection: rich scalings are trained once more with their gradients projected onto so many

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from widthwise.network.build import is_weight, slot_of, specify
+from widthwise.network.context import run, values_of
 from widthwise.network.layer import AbstractLayer, Chain, Weight
 from widthwise.network.names import layer_names
 from widthwise.scaling import AbstractScaling
@@ -99,9 +100,9 @@ class FiniteNetwork(eqx.Module):
             layers, own = self.network.layers, weights
         names, found = dict(layer_names(self.network)), {}
         for index, (layer, tensors) in enumerate(zip(layers, own, strict=True)):
-            x = jax.vmap(lambda row, f=layer, w=tensors: f.apply(w, row))(x)
+            x = jax.vmap(lambda row, f=layer, w=tensors: run(f, w, row))(x)
             if index in names:
-                found[names[index]] = x.reshape(len(x), -1)
+                found[names[index]] = jax.vmap(jnp.ravel)(jax.vmap(values_of)(x))
         return found
 
 

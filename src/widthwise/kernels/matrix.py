@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Num
 
 from widthwise.memory import check_free
-from widthwise.network.begin import begin, input_signal
+from widthwise.network.begin import begin, check_rows, input_signal
 from widthwise.network.build import tangents
 from widthwise.network.layer import AbstractLayer, Chain
 from widthwise.network.moments import AbstractMoments, Moments
@@ -68,6 +68,9 @@ def kernel_matrix(
         raise ValueError(f"x1 has {one} and x2 has {other}: they must agree.")
     rows, columns = len(x1), len(x1 if x2 is None else x2)
     check_memory(rows, columns)
+    for x in (x1, x2):
+        if x is not None:
+            check_rows(network, x)
     if not width >= 1:
         raise ValueError(f"width is {width}: give a positive number, or inf.")
     scaling = NTK() if scaling is None else scaling
@@ -102,6 +105,7 @@ def kernel_diagonal(
     Arguments and errors as for `kernel_matrix`.
     """
     x = _checked(x, "x")
+    check_rows(network, x)
     tile = tile_rows(network, x.shape[1:]) ** 2
     with float64():
         own = tangents(network, x.shape[1:], NTK() if scaling is None else scaling)

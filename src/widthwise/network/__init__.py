@@ -9,6 +9,9 @@ from widthwise.network.conv import ConvLocal as ConvLocal
 from widthwise.network.conv import ConvTranspose as ConvTranspose
 from widthwise.network.dense import Dense as Dense
 from widthwise.network.dense import Readout as Readout
+from widthwise.network.graph import Aggregate as Aggregate
+from widthwise.network.graph import Graph as Graph
+from widthwise.network.graph import Masked as Masked
 from widthwise.network.layer import AbstractLayer as AbstractLayer
 from widthwise.network.layer import Chain as Chain
 from widthwise.network.layer import Identity as Identity
@@ -20,6 +23,8 @@ from widthwise.network.moments import Tangent as Tangent
 from widthwise.network.nonlinear import *  # noqa: F403  the module is the registry
 from widthwise.network.normalise import Dropout as Dropout
 from widthwise.network.normalise import LayerNorm as LayerNorm
+from widthwise.network.places import ConcatenatePositions as ConcatenatePositions
+from widthwise.network.places import PositionEmbedding as PositionEmbedding
 from widthwise.network.pool import AveragePool as AveragePool
 from widthwise.network.pool import Flatten as Flatten
 from widthwise.network.pool import GlobalAveragePool as GlobalAveragePool

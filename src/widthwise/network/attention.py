@@ -1,30 +1,30 @@
 """Self-attention: positions that read each other by how alike they are."""
 
-import math
 from typing import ClassVar, Literal
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from widthwise import settings
+from widthwise.network.context import Context, softmax
 from widthwise.network.conv import grid_of
 from widthwise.network.dense import not_after_readout
+from widthwise.network.grid import AbstractPairGrid
 from widthwise.network.layer import AbstractLayer, Weight
 from widthwise.network.moments import AbstractMoments, Tangent
-from widthwise.network.pairs import PairGrid
-from widthwise.network.pool import needs_grid
+from widthwise.network.places import correlations
+from widthwise.network.pool import all_pairs, needs_grid
 from widthwise.network.signal import Pairs, Signal, Size
 from widthwise.scaling import Number
 
 Mechanism = Literal["softmax", "identity", "relu", "abs"]
 NO_BIAS = Tangent(0.0, 0.0, 0.0)
 MECHANISMS = {
-    "softmax": lambda scores: jax.nn.softmax(scores, axis=-1),
-    "identity": lambda scores: scores,
-    "relu": lambda scores: jnp.maximum(scores, 0.0),
-    "abs": jnp.abs,
+    "softmax": softmax,
+    "identity": lambda scores, there: scores,
+    "relu": lambda scores, there: jnp.maximum(scores, 0.0),
+    "abs": lambda scores, there: jnp.abs(scores),
 }
 
 
@@ -85,7 +85,7 @@ class SelfAttention(AbstractLayer):
     def signal(self, incoming: Signal) -> Signal:
         not_after_readout(self, incoming)
         needs_grid(self, incoming)
-        return Signal(Size(times=1), True, incoming.shape)
+        return incoming.remade(Size(times=1), True)
 
     def weights(self, incoming: Signal) -> Tensors:
         if incoming.size is None or incoming.positions is None:
@@ -112,27 +112,35 @@ class SelfAttention(AbstractLayer):
         )
 
     def apply(self, weights, x):
-        rows, root = x.reshape(-1, x.shape[-1]), np.linalg.cholesky(self._alike(x.shape[:-1]))
+        return self.apply_known(weights, x, Context())
+
+    def apply_known(self, weights, x, context):
+        there = None if context.present is None else context.present.ravel()
+        rows = x.reshape(-1, x.shape[-1])
+        root = np.linalg.cholesky(correlations(x.shape[:-1], self.position_decay))
         keys, values = rows @ weights.score, rows @ weights.value
         if weights.score_positions is not None:
             keys = keys + jnp.asarray(root, x.dtype) @ weights.score_positions
         if weights.value_positions is not None:
             values = values + jnp.asarray(root, x.dtype) @ weights.value_positions
-        scores = MECHANISMS[self.mechanism](keys @ keys.T / keys.shape[1])
+        if there is not None:
+            values = there[:, None] * values
+        scores = MECHANISMS[self.mechanism](keys @ keys.T / keys.shape[1], there)
         return (scores @ values @ weights.out + weights.bias).reshape(*x.shape[:-1], -1)
 
     def kernel(self, weights, moments):
         grid = pairs_of(moments)
-        alike, places = self._alike(grid.shape), weights.score_positions
+        alike, places = correlations(grid.shape, self.position_decay), weights.score_positions
         added = 0.0 if places is None else places.variance * alike
 
-        def scores(own):
-            return MECHANISMS[self.mechanism](weights.score.variance * own + added)
+        def scores(own, there):
+            keys = None if there is None else there[:, None]
+            return MECHANISMS[self.mechanism](weights.score.variance * own + added, keys)
 
-        x, y = scores(grid.own_x), None if grid.own_y is None else scores(grid.own_y)
-        values = grid.affine(weights.value, NO_BIAS)
+        x, y = grid.scored(scores)
+        values = pairs_of(grid.affine(weights.value, NO_BIAS))
         if weights.value_positions is not None:
-            values = values.at_positions(alike, weights.value_positions)
+            values = pairs_of(values.at_positions(alike, weights.value_positions))
         return values.attended(x, y).affine(weights.out, weights.bias)
 
     def needs(self, after: Pairs) -> Pairs:
@@ -140,15 +148,6 @@ class SelfAttention(AbstractLayer):
 
     def fresh(self) -> bool:
         return True
-
-    def _alike(self, shape: tuple[int, ...]) -> np.ndarray:
-        """Correlations of the embeddings of positions."""
-        if self.position_decay is None:
-            return np.eye(math.prod(shape))
-        at = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1).reshape(
-            -1, len(shape)
-        )
-        return np.exp(-self.position_decay * np.sum((at[:, None] - at) ** 2, axis=2))
 
 
 class Heads(eqx.Module):
@@ -193,7 +192,7 @@ class MultiHeadAttention(AbstractLayer):
     def signal(self, incoming: Signal) -> Signal:
         not_after_readout(self, incoming)
         needs_grid(self, incoming)
-        return Signal(Size(times=1), True, incoming.shape)
+        return incoming.remade(Size(times=1), True)
 
     def weights(self, incoming: Signal) -> Heads:
         if incoming.size is None:
@@ -225,8 +224,6 @@ class MultiHeadAttention(AbstractLayer):
         return True
 
 
-def pairs_of(moments: AbstractMoments) -> PairGrid:
+def pairs_of(moments: AbstractMoments) -> AbstractPairGrid:
     """Moments of all pairs of positions, their features all alike."""
-    found = grid_of(moments)
-    assert isinstance(found, PairGrid)  # `needs` has seen to it
-    return found
+    return all_pairs(grid_of(moments))

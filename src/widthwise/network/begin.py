@@ -4,12 +4,16 @@ import functools
 import itertools
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
+from widthwise.network.context import Known, run, values_of
 from widthwise.network.grid import SameGrid
+from widthwise.network.known import KnownGrid
 from widthwise.network.layer import AbstractLayer, Chain
 from widthwise.network.moments import AbstractMoments, Moments
 from widthwise.network.pairs import PairGrid
-from widthwise.network.reader import AbstractReader
+from widthwise.network.reader import AbstractReader, Unflatten
 from widthwise.network.signal import Pairs, Signal, Size
 
 
@@ -20,19 +24,47 @@ def input_signal(inputs: int | tuple[int, ...]) -> Signal:
     '8 x 8 x 3 features'
     """
     *shape, size = (inputs,) if isinstance(inputs, int) else inputs
-    return Signal(Size(fixed=size), False, tuple(shape))
+    return Signal(Size(fixed=size), False, tuple(shape), linked=False)
 
 
 def begin(network: AbstractLayer, x, y=None) -> AbstractMoments:
     """The moments of rows of data, or of grids (n, extents ..., features), as a network reads
     them: only such pairs of positions as it needs."""
-    for layer in readers(network):
-        read = jax.vmap(functools.partial(layer.apply, None))
-        x, y = read(x), None if y is None else read(y)
-    if x.ndim == 2:
-        return Moments.of(x, y)
+    x, y = _read(network, x), None if y is None else _read(network, y)
+    rows, others = values_of(x), None if y is None else values_of(y)
+    if rows.ndim == 2:
+        return Moments.of(rows, others)
     kind = PairGrid if network.needs(Pairs.SAME) is Pairs.ALL else SameGrid
-    return kind.of(x, y)
+    grid = kind.of(rows, others)
+    if not isinstance(x, Known):
+        return grid
+    return KnownGrid.of(grid, x.context, None if y is None else y.context)
+
+
+def _read(network: AbstractLayer, x):
+    for layer in readers(network):
+        x = jax.vmap(functools.partial(run, layer, None))(x)
+    return x
+
+
+def check_rows(network: AbstractLayer, x) -> None:
+    """Raises ValueError where a row of data has no position left somewhere in a network."""
+    found = _read(network, jnp.asarray(x)) if readers(network) else x
+    context = found.context if isinstance(found, Known) else None
+    if context is None or context.present is None:
+        return
+    for layer in (None, *network.layers) if isinstance(network, Chain) else (None,):
+        if layer is not None and not isinstance(layer, AbstractReader):
+            context = jax.vmap(layer.after)(context)
+        if context is None or context.present is None:
+            return
+        left = np.asarray(jnp.sum(context.present.reshape(len(x), -1), axis=1))
+        if not left.all():
+            where = "" if layer is None else f" behind {layer!r}"
+            raise ValueError(
+                f"Row {int(np.argmin(left > 0))} has no position{where}: all of them are marked as "
+                "missing, so drop the row, or look at `missing` of Masked()."
+            )
 
 
 def readers(network: AbstractLayer) -> tuple[AbstractReader, ...]:
@@ -46,9 +78,10 @@ def trial_inputs(network: AbstractLayer) -> int | tuple[int, ...]:
     """Inputs that a network could have, where there are none yet: what depends on the layers alone
     may be read off with them."""
     reading = readers(network)
-    if reading:
+    if reading and isinstance(reading[0], Unflatten):
         return reading[0].columns
-    for inputs in (1, *((*(extent,) * rank, 1) for extent in (16, 128) for rank in (1, 2, 3))):
+    grids = ((*(extent,) * rank, 1) for extent in (16, 128) for rank in (1, 2, 3))
+    for inputs in (1, *grids, (16, 17)):
         try:
             network.signal(input_signal(inputs))
         except ValueError:

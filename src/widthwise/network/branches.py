@@ -7,7 +7,18 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from widthwise.network.layer import AbstractLayer, Identity, alike, same_shape
+from widthwise.network.context import Context
+from widthwise.network.layer import (
+    AbstractLayer,
+    Identity,
+    alike,
+    applied,
+    check_independent,
+    check_readers,
+    joined,
+    run_each,
+    same_shape,
+)
 from widthwise.network.moments import AbstractMoments, Mixture
 from widthwise.network.signal import OUTPUTS, Pairs, Signal, Size
 
@@ -32,6 +43,7 @@ class Concatenate(AbstractLayer):
     branches: tuple[AbstractLayer, ...] = (Identity(), Identity())
 
     def __check_init__(self):
+        check_readers(self.branches)
         self.signal(Signal())
 
     def signal(self, incoming: Signal) -> Signal:
@@ -46,7 +58,7 @@ class Concatenate(AbstractLayer):
                 total = Size(times=total.times)  # what does not grow is lost among what does
         known = [x.gaussian for x in leaving]
         gaussian = False if False in known else (None if None in known else True)
-        return Signal(total, gaussian, same_shape(self, leaving))
+        return Signal(total, gaussian, same_shape(self, leaving), incoming.linked)
 
     def weights(self, incoming: Signal):
         sizes = [branch.signal(incoming).size for branch in self.branches]
@@ -58,8 +70,13 @@ class Concatenate(AbstractLayer):
         return shares, tuple(branch.weights(incoming) for branch in self.branches)
 
     def apply(self, weights, x):
-        pairs = zip(self.branches, weights[1], strict=True)
-        return jnp.concatenate([branch.apply(own, x) for branch, own in pairs], axis=-1)
+        return jnp.concatenate(run_each(self.branches, weights[1], x), axis=-1)
+
+    def apply_known(self, weights, x, context):
+        return applied(self, weights, x, context)
+
+    def after(self, context: Context) -> Context | None:
+        return joined(self.branches, context)
 
     def kernel(self, weights, moments):
         shares, tensors = weights
@@ -67,7 +84,7 @@ class Concatenate(AbstractLayer):
         for branch, own, share in zip(self.branches, tensors, shares.values, strict=True):
             found += _parts(branch.kernel(own, moments), share)
         parts = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(part for _, part in found))
-        return Mixture(parts, jnp.stack([jnp.asarray(share) for share, _ in found]))
+        return Mixture(parts, tuple(share for share, _ in found))
 
     def needs(self, after: Pairs) -> Pairs:
         return max(branch.needs(after) for branch in self.branches)
@@ -100,27 +117,27 @@ class Product(AbstractLayer):
     branches: tuple[AbstractLayer, ...] = (Identity(),)
 
     def __check_init__(self):
-        stale = [x for x in self.branches if not x.fresh()]
-        if len(stale) > 1:
-            raise ValueError(
-                f"The branches {', '.join(map(repr, stale))} of a product share their input "
-                "without weights of their own in between, so they are not independent: end all but "
-                "one branch in Dense(), or write their product as one Elementwise function."
-            )
+        check_independent(self, self.branches)
         self.signal(Signal())
 
     def signal(self, incoming: Signal) -> Signal:
         found = alike(self, [branch.signal(incoming) for branch in self.branches])
         if found.size == OUTPUTS:
             raise ValueError(f"A branch of {self!r} ends in Readout(): a readout stands last.")
-        return Signal(found.size, False, found.shape)
+        return found.remade(found.size, False)
 
     def weights(self, incoming: Signal):
         return tuple(branch.weights(incoming) for branch in self.branches)
 
     def apply(self, weights, x):
-        outs = [b.apply(own, x) for b, own in zip(self.branches, weights, strict=True)]
+        outs = run_each(self.branches, weights, x)
         return math.prod(outs[1:], start=outs[0])
+
+    def apply_known(self, weights, x, context):
+        return applied(self, weights, x, context)
+
+    def after(self, context: Context) -> Context | None:
+        return joined(self.branches, context)
 
     def kernel(self, weights, moments):
         pairs = zip(self.branches, weights, strict=True)

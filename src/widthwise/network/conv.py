@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from widthwise import settings
+from widthwise.network.context import Context
 from widthwise.network.dense import Affine, check_affine, not_after_readout
 from widthwise.network.grid import AbstractGrid
 from widthwise.network.layer import AbstractLayer, Weight
@@ -68,6 +69,7 @@ class AbstractFilter(AbstractLayer):
 
     def signal(self, incoming: Signal) -> Signal:
         not_after_readout(self, incoming)
+        not_on_graphs(self, incoming)
         rank = len(self.filter_shape)
         shape = (None,) * rank if incoming.shape is None else incoming.shape
         if len(shape) != rank:
@@ -75,7 +77,8 @@ class AbstractFilter(AbstractLayer):
                 f"{self!r} has {rank} axes, and {incoming} arrive: give a filter_shape with as "
                 "many axes as there are, or put Unflatten() first."
             )
-        return Signal(Size(times=self.times), True, self._shape(incoming, shape))
+        moved = incoming.moved(self._shape(incoming, shape))
+        return moved.remade(Size(times=self.times), True)
 
     def _shape(self, incoming: Signal, shape: tuple[int | None, ...]):
         found = []
@@ -102,6 +105,10 @@ class AbstractFilter(AbstractLayer):
             Weight(None, leaving, self.bias_variance, self.bias_multiplier, self.lr_multiplier,
                    copies=copies),
         )  # fmt: skip
+
+    def after(self, context: Context) -> Context:
+        assert context.present is not None  # no graph: `signal` has seen to it
+        return context.slid(self.taps(context.present.shape))
 
     def fresh(self) -> bool:
         return True
@@ -184,6 +191,15 @@ class ConvLocal(AbstractFilter):
     def kernel(self, weights, moments):
         grid = grid_of(moments)
         return grid.unshared(self.taps(grid.shape), weights.weight, weights.bias)
+
+
+def not_on_graphs(layer: AbstractLayer, incoming: Signal) -> None:
+    """Refuses a layer that knows which position stands beside which, where they are nodes."""
+    if incoming.linked:
+        raise ValueError(
+            f"{layer!r} reads positions by their order, and these are the nodes of a graph: use "
+            "Aggregate() and Dense()."
+        )
 
 
 def grid_of(moments: AbstractMoments) -> AbstractGrid:

@@ -48,7 +48,7 @@ class Dense(AbstractLayer):
 
     def signal(self, incoming: Signal) -> Signal:
         not_after_readout(self, incoming)
-        return Signal(Size(times=self.times), True, incoming.shape)
+        return incoming.remade(Size(times=self.times), True)
 
     def weights(self, incoming: Signal) -> Affine:
         return _affine(self, incoming, Size(times=self.times))
@@ -88,7 +88,7 @@ class Readout(AbstractLayer):
                 f"{self!r} reads one vector, and {incoming} arrive: put Flatten() or "
                 "GlobalAveragePool() in front of it."
             )
-        return Signal(OUTPUTS, True, ())
+        return Signal(OUTPUTS, True, (), linked=False)
 
     def weights(self, incoming: Signal) -> Affine:
         return _affine(self, incoming, OUTPUTS)

@@ -7,6 +7,7 @@ reads all pairs (`PairGrid`, in pairs.py). Positions are numbered row by row.
 
 import abc
 import math
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -55,8 +56,57 @@ class AbstractGrid(AbstractMoments):
         """Some positions, by their numbers along each axis."""
 
     @abc.abstractmethod
+    def placed(self, axis: int, start: int, extent: int) -> "AbstractGrid":
+        """On a grid of another extent along an axis, from there on, with zeros elsewhere."""
+
+    @abc.abstractmethod
+    def at_positions(self, alike: np.ndarray, weight: Tangent) -> "AbstractGrid":
+        """With embeddings of the positions added, of these correlations."""
+
+    @abc.abstractmethod
+    def scaled(self, x: Float[Array, "n p"], y: Float[Array, "m p"] | None) -> "AbstractGrid":
+        """Every position of every input multiplied by a number of its own."""
+
+    @abc.abstractmethod
+    def arranged(self, rows: Float[Array, "n p"]) -> Array:
+        """Numbers of positions of inputs, as means and statistics hold them."""
+
+    @abc.abstractmethod
     def flattened(self) -> Mixture:
         """All features of all positions as one vector."""
+
+
+class AbstractPairGrid(AbstractGrid):
+    """What needs every position against every position."""
+
+    @abc.abstractmethod
+    def linear(
+        self, matrices: tuple[np.ndarray | None, ...], average: bool = False
+    ) -> "AbstractPairGrid":
+        """Positions multiplied by a matrix along each axis; None leaves an axis as it is. With
+        `average`, rows of the matrices sum to one, over the positions that are there."""
+
+    @abc.abstractmethod
+    def pooled(self, average: bool) -> Moments:
+        """The mean over all positions, or their sum."""
+
+    @abc.abstractmethod
+    def scored(self, function: Callable) -> tuple[Array, Array | None]:
+        """function(covariances (n, p, p), which positions are there or None), of x and of y."""
+
+    @abc.abstractmethod
+    def attended(
+        self, x: Float[Array, "n p p"], y: Float[Array, "m p p"] | None
+    ) -> "AbstractPairGrid":
+        """Positions of each input multiplied by a matrix of its own, (outputs, inputs)."""
+
+    @abc.abstractmethod
+    def aggregated(self) -> "AbstractPairGrid":
+        """Each position the sum of those that it is linked to."""
+
+    @abc.abstractmethod
+    def gated(self, query: Tangent, key: Tangent, value: Tangent) -> "AbstractPairGrid":
+        """Queries times the sum over positions of keys times values, feature by feature."""
 
 
 class SameGrid(AbstractGrid):
@@ -125,12 +175,46 @@ class SameGrid(AbstractGrid):
         kept, shape = _numbers(index, self.shape), tuple(map(len, index))
         return SameGrid(at=jax.tree.map(lambda leaf: leaf[kept], self.at), shape=shape)
 
+    def placed(self, axis: int, start: int, extent: int) -> "SameGrid":
+        shape = (*self.shape[:axis], extent, *self.shape[axis + 1 :])
+        around = [(0, 0)] * len(shape)
+        around[axis] = (start, extent - start - self.shape[axis])
+
+        def moved(leaf):
+            rest = leaf.shape[1:]
+            grid = jnp.pad(leaf.reshape(*self.shape, *rest), [*around, *[(0, 0)] * len(rest)])
+            return grid.reshape(-1, *rest)
+
+        return SameGrid(at=jax.tree.map(moved, self.at), shape=shape)
+
+    def scaled(self, x, y) -> "SameGrid":
+        rows = x.T
+        others = rows if y is None else y.T
+        both = rows[:, :, None] * others[:, None, :]
+        at = self.at
+        return self._with(Moments(
+            rows**2 * at.xx, both * at.xy, given(lambda c: others**2 * c, at.yy), both * at.ntk,
+            rows * at.x, given(lambda m: others * m, at.y),
+        ))  # fmt: skip
+
+    def at_positions(self, alike: np.ndarray, weight: Tangent) -> "SameGrid":
+        one = jnp.asarray(np.diag(alike))[:, None]
+        at, both = self.at, one[:, :, None]
+        return self._with(Moments(
+            at.xx + weight.variance * one, at.xy + weight.variance * both,
+            given(lambda c: c + weight.variance * one, at.yy), at.ntk + weight.tangent * both,
+            at.x, at.y,
+        ))  # fmt: skip
+
+    def arranged(self, rows):
+        return rows.T
+
     def reshaped(self, shape: Shape) -> "SameGrid":
         return SameGrid(at=self.at, shape=shape)
 
     def flattened(self) -> Mixture:
         count = math.prod(self.shape)
-        return Mixture(self.at, jnp.full(count, 1 / count, self.at.xy.dtype))
+        return Mixture(self.at, (1 / count,) * count)
 
     def mixed(self) -> "SameGrid":
         return self

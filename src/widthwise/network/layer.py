@@ -1,12 +1,17 @@
 """The algebra of layers: one description, read as a finite network and as its limit."""
 
 import abc
+import functools
+import itertools
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import equinox as eqx
 from jaxtyping import Array, Float, PyTree
 
 from widthwise import settings
+from widthwise.network.context import Context, Known, run, values_of
 from widthwise.network.moments import AbstractMoments, Tangent
 from widthwise.network.signal import Pairs, Signal, Size
 from widthwise.scaling import Number, Power, Role
@@ -82,9 +87,23 @@ class AbstractLayer(eqx.Module):
         """True if the output is fresh Gaussian weights times something: mean zero and
         uncorrelated with all that does not pass through those weights."""
 
+    def reads(self) -> bool:
+        """True of layers that say how data is read, and so stand first."""
+        return False
+
     def needs(self, after: Pairs) -> Pairs:
         """Which pairs of positions the layer reads, given what the layers after it read."""
         return after
+
+    def after(self, context: Context) -> Context | None:
+        """What is known of the positions behind the layer; None where one vector leaves it."""
+        return context
+
+    def apply_known(
+        self, weights: PyTree, x: Float[Array, "*s d"], context: Context
+    ) -> Float[Array, "..."]:
+        """`apply` where some positions, which hold zeros, are not there, or are linked."""
+        return self.apply(weights, x)
 
     def __repr__(self) -> str:
         return settings.shown(self)
@@ -117,6 +136,7 @@ class Chain(AbstractLayer):
     layers: tuple[AbstractLayer, ...] = eqx.field(converter=_flat)
 
     def __check_init__(self):
+        check_readers(itertools.dropwhile(lambda layer: layer.reads(), self.layers))
         self.signal(Signal())  # refuses here, when composed, what no rule covers
 
     def signal(self, incoming: Signal) -> Signal:
@@ -133,8 +153,17 @@ class Chain(AbstractLayer):
 
     def apply(self, weights, x):
         for layer, own in zip(self.layers, weights, strict=True):
-            x = layer.apply(own, x)
+            x = run(layer, own, x)
         return x
+
+    def apply_known(self, weights, x, context):
+        return values_of(applied(self, weights, x, context))
+
+    def after(self, context: Context) -> Context | None:
+        left: Context | None = context
+        for layer in self.layers:
+            left = None if left is None else layer.after(left)
+        return left
 
     def kernel(self, weights, moments):
         for layer, own in zip(self.layers, weights, strict=True):
@@ -145,6 +174,9 @@ class Chain(AbstractLayer):
         for layer in reversed(self.layers):
             after = layer.needs(after)
         return after
+
+    def reads(self) -> bool:
+        return any(layer.reads() for layer in self.layers)
 
     def fresh(self) -> bool:
         for layer in reversed(self.layers):
@@ -191,6 +223,7 @@ class Sum(AbstractLayer):
     branches: tuple[AbstractLayer, ...]
 
     def __check_init__(self):
+        check_readers(self.branches)
         stale = [x for x in self.branches if not (x.fresh() or isinstance(x, Identity))]
         if len(stale) > 1 or (stale and any(isinstance(x, Identity) for x in self.branches)):
             raise ValueError(
@@ -207,8 +240,14 @@ class Sum(AbstractLayer):
         return tuple(branch.weights(incoming) for branch in self.branches)
 
     def apply(self, weights, x):
-        outs = [b.apply(own, x) for b, own in zip(self.branches, weights, strict=True)]
+        outs = run_each(self.branches, weights, x)
         return sum(outs[1:], outs[0])
+
+    def apply_known(self, weights, x, context):
+        return applied(self, weights, x, context)
+
+    def after(self, context: Context) -> Context | None:
+        return joined(self.branches, context)
 
     def kernel(self, weights, moments):
         pairs = list(zip(self.branches, weights, strict=True))
@@ -233,6 +272,43 @@ class Sum(AbstractLayer):
         )
 
 
+def check_readers(layers: Iterable[AbstractLayer]) -> None:
+    """Refuses layers that read data, in branches or behind others."""
+    for layer in layers:
+        if layer.reads():
+            raise ValueError(f"{layer!r} reads rows of data: put it first, in front of all others.")
+
+
+def check_independent(layer: AbstractLayer, branches: tuple[AbstractLayer, ...]) -> None:
+    """Refuses branches of which more than one does not end in fresh weights."""
+    check_readers(branches)
+    stale = [x for x in branches if not x.fresh()]
+    if len(stale) > 1:
+        raise ValueError(
+            f"The branches {', '.join(map(repr, stale))} of a {type(layer).__name__} share their "
+            "input without weights of their own in between, so they are not independent: end all "
+            "but one branch in Dense(), or write what they make as one Elementwise function."
+        )
+
+
+def applied(layer: AbstractLayer, weights, x, context: Context) -> Any:
+    """One example, with its context, through a layer that hands it on to others."""
+    return layer.apply(weights, Known(x, context))  # type: ignore[arg-type]
+
+
+def run_each(branches, weights, x) -> list[Array]:
+    """What each branch makes of one example."""
+    return [values_of(run(b, own, x)) for b, own in zip(branches, weights, strict=True)]
+
+
+def joined(branches, context: Context) -> Context | None:
+    """What is known of the positions that branches leave together."""
+    found = [branch.after(context) for branch in branches]
+    if any(one is None for one in found):
+        return None
+    return functools.reduce(Context.joined, found)
+
+
 def alike(layer: AbstractLayer, leaving: list[Signal]) -> Signal:
     """What branches leave that are joined feature by feature; ValueError where they differ."""
     sizes = {str(x.size): x.size for x in leaving if x.size is not None}
@@ -243,7 +319,8 @@ def alike(layer: AbstractLayer, leaving: list[Signal]) -> Signal:
         )
     known = [x.gaussian for x in leaving]
     gaussian = False if False in known else (None if None in known else True)
-    return Signal(next(iter(sizes.values()), None), gaussian, same_shape(layer, leaving))
+    size = next(iter(sizes.values()), None)
+    return Signal(size, gaussian, same_shape(layer, leaving), leaving[0].linked)
 
 
 def same_shape(layer: AbstractLayer, leaving: list[Signal]) -> tuple[int | None, ...] | None:

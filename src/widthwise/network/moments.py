@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 Scalar = float | Float[Array, ""]
@@ -209,7 +210,7 @@ class Mixture(AbstractMoments):
     stacked along a leading axis, and `shares` how large a part of the features they are."""
 
     parts: AbstractMoments
-    shares: Float[Array, " g"]
+    shares: tuple[float, ...] = eqx.field(static=True)
 
     @property
     def rank(self) -> int:
@@ -222,15 +223,21 @@ class Mixture(AbstractMoments):
         return self._each(lambda part: part.pointwise(rules))
 
     def add(self, other: AbstractMoments) -> "Mixture":
-        if isinstance(other, Mixture):
-            return Mixture(jax.vmap(lambda a, b: a.add(b))(self.parts, other.parts), self.shares)
-        return self._each(lambda part: part.add(other))
+        return self._joined(other, lambda a, b: a.add(b))
 
     def product(self, other: AbstractMoments) -> "Mixture":
-        if isinstance(other, Mixture):
-            parts = jax.vmap(lambda a, b: a.product(b))(self.parts, other.parts)
-            return Mixture(parts, self.shares)
-        return self._each(lambda part: part.product(other))
+        return self._joined(other, lambda a, b: a.product(b))
+
+    def _joined(self, other: AbstractMoments, how: Callable) -> "Mixture":
+        if not isinstance(other, Mixture):
+            return self._each(lambda part: how(part, other))
+        alike = len(self.shares) == len(other.shares)
+        if not (alike and np.allclose(self.shares, other.shares)):
+            raise ValueError(
+                "Two branches that are joined feature by feature have features of several laws in "
+                "different places: end one of them in Dense()."
+            )
+        return Mixture(jax.vmap(how)(self.parts, other.parts), self.shares)
 
     def times(self, factor: float) -> "Mixture":
         return self._each(lambda part: part.times(factor))
@@ -245,7 +252,10 @@ class Mixture(AbstractMoments):
         return self._each(lambda part: part.normalised(by, epsilon))
 
     def mixed(self) -> AbstractMoments:
-        return jax.tree.map(lambda leaf: jnp.tensordot(self.shares, leaf, 1), self.parts)
+        shares = np.asarray(self.shares)
+        return jax.tree.map(
+            lambda leaf: jnp.tensordot(jnp.asarray(shares, leaf.dtype), leaf, 1), self.parts
+        )
 
     def on_grids(self, function: Callable) -> "Mixture":
         return self._each(lambda part: part.on_grids(function))
@@ -255,7 +265,7 @@ class Mixture(AbstractMoments):
             return self
         found = jax.vmap(lambda part: part.flattened())(self.parts)
         parts = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found.parts)
-        return Mixture(parts, (self.shares[:, None] * found.shares).ravel())
+        return Mixture(parts, tuple(one * own for one in self.shares for own in found.shares))
 
     def _each(self, function) -> "Mixture":
         return Mixture(jax.vmap(function)(self.parts), self.shares)

@@ -42,9 +42,19 @@ class LayerNorm(AbstractLayer):
         return None
 
     def apply(self, weights, x):
+        return self._normalised(x, jnp.ones((1,) * x.ndim, x.dtype))
+
+    def apply_known(self, weights, x, context):
+        there = context.present
+        return self.apply(weights, x) if there is None else self._normalised(x, there[..., None])
+
+    def _normalised(self, x, there):
+        """Over positions that are there only."""
         over = (*self._numbered(x.ndim - 1), x.ndim - 1)
-        centred = x - jnp.mean(x, axis=over, keepdims=True)
-        variance = jnp.mean(centred**2, axis=over, keepdims=True)
+        share = jnp.mean(jnp.broadcast_to(there, x.shape), axis=over, keepdims=True)
+        share = jnp.where(share > 0, share, 1.0)
+        centred = there * (x - jnp.mean(there * x, axis=over, keepdims=True) / share)
+        variance = jnp.mean(centred**2, axis=over, keepdims=True) / share
         return centred / jnp.sqrt(variance + self.epsilon)
 
     def kernel(self, weights, moments):
@@ -90,7 +100,7 @@ class Dropout(AbstractLayer):
                 f"{self!r} stands on the data: it needs features whose number grows, so put it "
                 "behind a layer with weights."
             )
-        return Signal(incoming.size, False, incoming.shape)
+        return incoming.remade(incoming.size, False)
 
     def weights(self, incoming: Signal):
         return None

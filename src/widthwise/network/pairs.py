@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from widthwise.network.grid import AbstractGrid, SameGrid, Shape, averaged, outputs
+from widthwise.network.grid import AbstractPairGrid, SameGrid, Shape, averaged, outputs
 from widthwise.network.moments import (
     AbstractMoments,
     Mixture,
@@ -24,7 +24,7 @@ from widthwise.network.moments import (
 )
 
 
-class PairGrid(AbstractGrid):
+class PairGrid(AbstractPairGrid):
     """Every position against every position. A position of an input is a row of `cross`, as if
     it were an input of its own; `own_x` and `own_y` hold each input against itself."""
 
@@ -90,9 +90,7 @@ class PairGrid(AbstractGrid):
             cross=apart(moved.cross), ntk=apart(moved.ntk),
         )  # fmt: skip
 
-    def linear(self, matrices: tuple[np.ndarray | None, ...]) -> "PairGrid":
-        """Positions multiplied by a matrix along each axis; None leaves an axis as it is."""
-
+    def linear(self, matrices, average: bool = False) -> "PairGrid":
         def along(leaf, first):
             for axis, matrix in enumerate(matrices):
                 if matrix is not None:
@@ -116,11 +114,33 @@ class PairGrid(AbstractGrid):
     def taken(self, index: tuple[np.ndarray, ...]) -> "PairGrid":
         return self.linear(tuple(np.eye(s)[i] for i, s in zip(index, self.shape, strict=True)))
 
+    def placed(self, axis: int, start: int, extent: int) -> "PairGrid":
+        matrix = np.eye(extent)[:, start : start + self.shape[axis]]
+        return self.linear(tuple(matrix if a == axis else None for a in range(len(self.shape))))
+
+    def scaled(self, x, y) -> "PairGrid":
+        def own(scale, leaf):
+            return leaf * scale[:, :, None] * scale[:, None, :]
+
+        rows = x.ravel()
+        others = rows if y is None else y.ravel()
+        both = rows[:, None] * others
+        return dataclasses.replace(
+            self, own_x=own(x, self.own_x), own_y=given(own, y, self.own_y),
+            cross=both * self.cross, ntk=both * self.ntk, x=rows * self.x,
+            y=given(lambda m: others * m, self.y),
+        )  # fmt: skip
+
+    def arranged(self, rows):
+        return rows.ravel()
+
+    def scored(self, function):
+        return function(self.own_x, None), given(lambda own: function(own, None), self.own_y)
+
     def reshaped(self, shape: Shape) -> "PairGrid":
         return dataclasses.replace(self, shape=shape)
 
-    def attended(self, x: Float[Array, "n p p"], y: Float[Array, "m p p"] | None) -> "PairGrid":
-        """Positions of each input multiplied by a matrix of its own, (outputs, inputs)."""
+    def attended(self, x, y) -> "PairGrid":
         (n, m), count = self._rows, math.prod(self.shape)
         other = x if y is None else y
 
@@ -141,7 +161,6 @@ class PairGrid(AbstractGrid):
         )  # fmt: skip
 
     def at_positions(self, alike: np.ndarray, weight: Tangent) -> "PairGrid":
-        """With embeddings of the positions added, of these correlations."""
         every = jnp.tile(jnp.asarray(alike, self.cross.dtype), self._rows)
         added = weight.variance * jnp.asarray(alike, self.cross.dtype)
         return dataclasses.replace(
@@ -149,8 +168,10 @@ class PairGrid(AbstractGrid):
             cross=self.cross + weight.variance * every, ntk=self.ntk + weight.tangent * every,
         )  # fmt: skip
 
+    def aggregated(self) -> "PairGrid":
+        raise AssertionError("without links: composition refuses it")
+
     def gated(self, query: Tangent, key: Tangent, value: Tangent) -> "PairGrid":
-        """Queries times the sum over positions of keys times values, feature by feature."""
         (n, m), count = self._rows, math.prod(self.shape)
 
         def summed(leaf):
@@ -177,18 +198,18 @@ class PairGrid(AbstractGrid):
             x=jnp.zeros_like(self.x), y=given(jnp.zeros_like, self.y),
         )  # fmt: skip
 
-    def pooled(self) -> Moments:
-        """The mean over all positions."""
+    def pooled(self, average: bool) -> Moments:
         (n, m), count = self._rows, math.prod(self.shape)
+        total = jnp.mean if average else jnp.sum
 
         def over(leaf):
-            return jnp.mean(leaf.reshape(n, count, m, count), axis=(1, 3))
+            return total(leaf.reshape(n, count, m, count), axis=(1, 3))
 
         def own(leaf):
-            return jnp.mean(leaf, axis=(1, 2))
+            return total(leaf, axis=(1, 2))
 
         def alone(leaf):
-            return jnp.mean(leaf.reshape(-1, count), axis=1)
+            return total(leaf.reshape(-1, count), axis=1)
 
         xx, yy = own(self.own_x), given(own, self.own_y)
         x, y = alone(self.x), given(alone, self.y)

@@ -37,7 +37,7 @@ class AbstractDual(AbstractLayer):
                 "infinite width: put Dense() in front of it, or write two functions in a row as "
                 "one Elementwise function."
             )
-        return Signal(incoming.size, False, incoming.shape)
+        return incoming.remade(incoming.size, False)
 
     def weights(self, incoming: Signal):
         return None

@@ -1,7 +1,6 @@
 """Poolings, and the layers that make one vector of a grid of positions."""
 
 import abc
-import math
 from typing import ClassVar
 
 import equinox as eqx
@@ -9,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from widthwise import settings
+from widthwise.network.context import Context
+from widthwise.network.conv import not_on_graphs
+from widthwise.network.grid import AbstractPairGrid
 from widthwise.network.layer import AbstractLayer
-from widthwise.network.pairs import PairGrid
 from widthwise.network.signal import Pairs, Signal
 from widthwise.network.taps import PADDINGS, Padding, Taps, window_matrix
 
@@ -40,7 +41,11 @@ class AbstractLinear(AbstractPositions):
         return x
 
     def kernel(self, weights, moments):
-        return moments.on_grids(lambda grid: _pairs(grid).linear(self.matrices(grid.shape)))
+        return moments.on_grids(lambda grid: all_pairs(grid).linear(self.matrices(grid.shape)))
+
+    def after(self, context: Context) -> Context:
+        assert context.present is not None  # no graph: `signal` has seen to it
+        return context.multiplied(self.matrices(context.present.shape))
 
     def needs(self, after: Pairs) -> Pairs:
         return Pairs.ALL
@@ -75,9 +80,9 @@ class AbstractPool(AbstractLinear):
         )
 
     def signal(self, incoming: Signal) -> Signal:
-        needs_grid(self, incoming, len(self.window))
+        needs_order(self, incoming, len(self.window))
         if incoming.shape is None or None in incoming.shape:
-            return Signal(incoming.size, incoming.gaussian, (None,) * len(self.window))
+            return incoming.moved((None,) * len(self.window))
         shape: tuple[int, ...] = incoming.shape  # type: ignore[assignment]
         found = tuple(own.outputs(s) for own, s in zip(self.taps(shape), shape, strict=True))
         if min(found) < 1:
@@ -85,7 +90,7 @@ class AbstractPool(AbstractLinear):
                 f"{self!r} does not fit: {incoming} arrive. Use a smaller window, or "
                 'padding="SAME".'
             )
-        return Signal(incoming.size, incoming.gaussian, found)
+        return incoming.moved(found)
 
 
 class AveragePool(AbstractPool):
@@ -95,8 +100,8 @@ class AveragePool(AbstractPool):
     Unflatten() >> Conv() >> Relu() >> AveragePool() >> Flatten() >> Readout()
 
     Args:
-        edges: with padding "SAME", whether windows at the edge are means of the positions inside
-            the grid only, instead of counting zeros outside it.
+        edges: whether windows at the edge, with padding "SAME", are means of the positions inside
+            the grid only, instead of counting zeros outside it; and so for missing positions.
     """
 
     source: ClassVar[str] = "novak2019, section 3.2"
@@ -106,6 +111,18 @@ class AveragePool(AbstractPool):
         return tuple(
             window_matrix(s, own, average=True, edges=self.edges)
             for s, own in zip(shape, self.taps(shape), strict=True)
+        )
+
+    def apply_known(self, weights, x, context):
+        found, there = self.apply(weights, x), context.present
+        if there is None or not self.edges:
+            return found
+        share = self.apply(weights, there[..., None])
+        return found / jnp.where(share > 0, share, 1.0)
+
+    def kernel(self, weights, moments):
+        return moments.on_grids(
+            lambda grid: all_pairs(grid).linear(self.matrices(grid.shape), average=self.edges)
         )
 
 
@@ -126,7 +143,7 @@ class SumPool(AbstractPool):
 
 
 class GlobalAveragePool(AbstractPositions):
-    """The mean over all positions: one vector.
+    """The mean over all positions that are there: one vector.
 
     >>> Unflatten((8, 8)) >> Conv() >> Relu() >> GlobalAveragePool() >> Readout()
     Unflatten() >> Conv() >> Relu() >> GlobalAveragePool() >> Readout()
@@ -136,13 +153,20 @@ class GlobalAveragePool(AbstractPositions):
 
     def signal(self, incoming: Signal) -> Signal:
         needs_grid(self, incoming)
-        return Signal(incoming.size, incoming.gaussian, ())
+        return incoming.moved(())
 
     def apply(self, weights, x):
         return jnp.mean(x, axis=tuple(range(x.ndim - 1)))
 
+    def apply_known(self, weights, x, context):
+        share = 1.0 if context.present is None else jnp.mean(context.present)
+        return self.apply(weights, x) / jnp.where(share > 0, share, 1.0)
+
+    def after(self, context: Context) -> None:
+        return None
+
     def kernel(self, weights, moments):
-        return moments.on_grids(lambda grid: _pairs(grid).pooled())
+        return moments.on_grids(lambda grid: all_pairs(grid).pooled(average=True))
 
     def needs(self, after: Pairs) -> Pairs:
         return Pairs.ALL
@@ -159,15 +183,16 @@ class GlobalSumPool(AbstractPositions):
 
     def signal(self, incoming: Signal) -> Signal:
         needs_grid(self, incoming)
-        return Signal(incoming.size, incoming.gaussian, ())
+        return incoming.moved(())
 
     def apply(self, weights, x):
         return jnp.sum(x, axis=tuple(range(x.ndim - 1)))
 
+    def after(self, context: Context) -> None:
+        return None
+
     def kernel(self, weights, moments):
-        return moments.on_grids(
-            lambda grid: _pairs(grid).pooled().times(float(math.prod(grid.shape)))
-        )
+        return moments.on_grids(lambda grid: all_pairs(grid).pooled(average=False))
 
     def needs(self, after: Pairs) -> Pairs:
         return Pairs.ALL
@@ -189,16 +214,25 @@ class Flatten(AbstractPositions):
         needs_grid(self, incoming)
         known = incoming.size is not None and incoming.positions is not None
         size = incoming.size.by(incoming.positions) if known else None  # type: ignore
-        return Signal(size, incoming.gaussian, ())
+        return incoming.moved(()).remade(size, incoming.gaussian)
 
     def apply(self, weights, x):
         return x.reshape(-1)
+
+    def after(self, context: Context) -> None:
+        return None
 
     def kernel(self, weights, moments):
         return moments.flattened()
 
     def needs(self, after: Pairs) -> Pairs:
         return Pairs.SAME
+
+
+def needs_order(layer: AbstractLayer, incoming: Signal, rank: int | None = None) -> None:
+    """Refuses a layer where there are no positions in an order, or a grid of another rank."""
+    needs_grid(layer, incoming, rank)
+    not_on_graphs(layer, incoming)
 
 
 def needs_grid(layer: AbstractLayer, incoming: Signal, rank: int | None = None) -> None:
@@ -214,6 +248,7 @@ def needs_grid(layer: AbstractLayer, incoming: Signal, rank: int | None = None) 
         )
 
 
-def _pairs(grid) -> PairGrid:
-    assert isinstance(grid, PairGrid)  # `needs` has seen to it
+def all_pairs(grid) -> AbstractPairGrid:
+    """A grid as what holds every pair of positions."""
+    assert isinstance(grid, AbstractPairGrid)  # `needs` has seen to it
     return grid

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 
 from widthwise import settings
-from widthwise.network.pool import AbstractLinear, AbstractPositions, needs_grid
+from widthwise.network.context import Context
+from widthwise.network.pool import AbstractLinear, AbstractPositions, needs_order
 from widthwise.network.signal import Signal
 
 Method = Literal["nearest", "linear", "cubic", "lanczos3", "lanczos5"]
@@ -30,14 +31,14 @@ class Crop(AbstractPositions):
     parts: tuple[Part, ...] = eqx.field(default=((None, None, 1), (None, None, 1)), static=True)
 
     def signal(self, incoming: Signal) -> Signal:
-        needs_grid(self, incoming, len(self.parts))
+        needs_order(self, incoming, len(self.parts))
         if incoming.shape is None or None in incoming.shape:
             kept = tuple(None for part in self.parts if not isinstance(part, int))
-            return Signal(incoming.size, incoming.gaussian, kept)
+            return incoming.moved(kept)
         index = self._index(incoming.shape)  # type: ignore[arg-type]
         if min(map(len, index)) == 0:
             raise ValueError(f"{self!r} leaves no position: {incoming} arrive.")
-        return Signal(incoming.size, incoming.gaussian, self._kept(index))
+        return incoming.moved(self._kept(index))
 
     def apply(self, weights, x):
         index = self._index(x.shape[:-1])
@@ -50,6 +51,13 @@ class Crop(AbstractPositions):
             return found.reshaped(kept) if kept else found.flattened().mixed()
 
         return moments.on_grids(cut)
+
+    def after(self, context: Context) -> Context | None:
+        assert context.present is not None  # no graph: `signal` has seen to it
+        index = self._index(context.present.shape)
+        matrices = tuple(np.eye(s)[i] for i, s in zip(index, context.present.shape, strict=True))
+        kept = self._kept(index)
+        return context.multiplied(matrices).reshaped(kept) if kept else None
 
     def _index(self, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
         return tuple(
@@ -86,8 +94,8 @@ class Resize(AbstractLinear):
         settings.one_of(self, "method", METHODS)
 
     def signal(self, incoming: Signal) -> Signal:
-        needs_grid(self, incoming, len(self.shape))
-        return Signal(incoming.size, incoming.gaussian, self.shape)
+        needs_order(self, incoming, len(self.shape))
+        return incoming.moved(self.shape)
 
     def matrices(self, shape):
         with jax.ensure_compile_time_eval():
@@ -116,9 +124,9 @@ class PositionMatrix(AbstractLinear):
     axis: int = eqx.field(default=0, static=True)
 
     def signal(self, incoming: Signal) -> Signal:
-        needs_grid(self, incoming)
+        needs_order(self, incoming)
         if incoming.shape is None:
-            return Signal(incoming.size, incoming.gaussian, None)
+            return incoming.moved(None)
         rows, columns = np.shape(self.matrix)
         shape, fits = list(incoming.shape), 0 <= self.axis < len(incoming.shape)
         if not fits or shape[self.axis] not in (None, rows):
@@ -127,7 +135,7 @@ class PositionMatrix(AbstractLinear):
                 f"axis {self.axis}."
             )
         shape[self.axis] = columns
-        return Signal(incoming.size, incoming.gaussian, tuple(shape))
+        return incoming.moved(tuple(shape))
 
     def matrices(self, shape):
         return tuple(

@@ -1,6 +1,5 @@
 """Layers that say how rows of data are read; they stand first."""
 
-import abc
 import math
 from typing import ClassVar
 
@@ -15,16 +14,14 @@ from widthwise.network.signal import Signal, Size
 class AbstractReader(AbstractLayer):
     """Acts on the data itself, before there are any moments."""
 
-    @property
-    @abc.abstractmethod
-    def columns(self) -> int:
-        """How many numbers a row has."""
-
     def kernel(self, weights, moments):
         return moments  # which are of what was read
 
     def weights(self, incoming: Signal):
         return None
+
+    def reads(self) -> bool:
+        return True
 
     def fresh(self) -> bool:
         return False
@@ -54,17 +51,20 @@ class Unflatten(AbstractReader):
 
     @property
     def columns(self) -> int:
+        """How many numbers a row has."""
         return math.prod(self.shape) * self.channels
 
     def signal(self, incoming: Signal) -> Signal:
-        if incoming.gaussian or incoming.shape or (incoming.size and incoming.size.grows):
-            raise ValueError(f"{self!r} reads rows of data: put it first.")
+        if incoming.shape:
+            raise ValueError(
+                f"{self!r} reads rows of numbers, and {incoming} arrive: leave it out."
+            )
         if incoming.size is not None and incoming.size.fixed != self.columns:
             raise ValueError(
                 f"{self!r} reads rows of {self.columns} numbers, and these have "
                 f"{incoming.size.fixed}: give a shape and channels whose product that is."
             )
-        return Signal(Size(fixed=self.channels), False, self.shape)
+        return Signal(Size(fixed=self.channels), False, self.shape, linked=False)
 
     def apply(self, weights, x):
         if self.channels_first:

@@ -1,5 +1,6 @@
 """What flows between layers, as far as composition must know it: positions, sizes, Gaussianity."""
 
+import dataclasses
 import enum
 import math
 
@@ -50,11 +51,21 @@ class Signal(eqx.Module):
     `shape`: the grid of positions, () for a single vector; an extent may be None.
     `gaussian`: features become independent Gaussians at infinite width, which is what a
     nonlinearity needs in front of it.
+    `linked`: whether the positions are the nodes of a graph.
     """
 
     size: Size | None = None
     gaussian: bool | None = None
     shape: tuple[int | None, ...] | None = None
+    linked: bool | None = None
+
+    def moved(self, shape: tuple[int | None, ...] | None) -> "Signal":
+        """The same features on another grid."""
+        return dataclasses.replace(self, shape=shape, linked=False)
+
+    def remade(self, size: Size | None, gaussian: bool | None) -> "Signal":
+        """Other features at the same positions."""
+        return dataclasses.replace(self, size=size, gaussian=gaussian)
 
     @property
     def positions(self) -> int | None:

@@ -1,0 +1,177 @@
+"""Embeddings of positions, and grids that are joined."""
+
+import dataclasses
+import math
+from typing import ClassVar
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+
+from widthwise import settings
+from widthwise.network.context import Context
+from widthwise.network.conv import grid_of, not_on_graphs
+from widthwise.network.layer import (
+    AbstractLayer,
+    Identity,
+    Weight,
+    alike,
+    applied,
+    check_independent,
+    run_each,
+)
+from widthwise.network.moments import AbstractMoments, Mixture
+from widthwise.network.pool import needs_grid
+from widthwise.network.signal import OUTPUTS, Pairs, Signal, Size
+
+
+def correlations(shape: tuple[int, ...], decay: float | None) -> np.ndarray:
+    """Of the embeddings of positions of a grid: exp(-decay d) at squared distance d, or none.
+
+    >>> correlations((3,), 1.0)[0].round(2).tolist()
+    [1.0, 0.37, 0.02]
+    """
+    if decay is None:
+        return np.eye(math.prod(shape))
+    at = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1).reshape(-1, len(shape))
+    return np.exp(-decay * np.sum((at[:, None] - at) ** 2, axis=2))
+
+
+class PositionEmbedding(AbstractLayer):
+    """Gaussian features of each position, the same for every input, and trained.
+
+    >>> Unflatten() >> Conv() >> (Identity() + PositionEmbedding()) >> Relu() >> Flatten()
+    Unflatten() >> Conv() >> (Identity() + PositionEmbedding()) >> Relu() >> Flatten()
+
+    Added to what is there, or beside it: `Concatenate((Identity(), PositionEmbedding()))`.
+
+    Args:
+        times: features in units of the width.
+        variance: of the features.
+        decay: positions at squared distance d have the correlation exp(-decay d); None makes all of
+            them independent.
+        lr_multiplier: as for `Dense`.
+    """
+
+    source: ClassVar[str] = "hron2020, section 4"
+    times: int = eqx.field(default=1, static=True)
+    variance: float = 1.0
+    decay: float | None = None
+    lr_multiplier: float = 1.0
+
+    def __check_init__(self):
+        settings.whole(self, "times")
+        settings.number(self, "variance", above=0)
+        settings.number(self, "lr_multiplier", low=0)
+        if self.decay is not None:
+            settings.number(self, "decay", above=0)
+
+    def signal(self, incoming: Signal) -> Signal:
+        needs_grid(self, incoming)
+        return incoming.remade(Size(times=self.times), True)
+
+    def weights(self, incoming: Signal) -> Weight:
+        if incoming.positions is None:
+            raise ValueError(f"The grid that arrives at {self!r} is not known.")
+        return Weight(
+            None, Size(times=self.times), self.variance, self.variance**0.5, self.lr_multiplier,
+            copies=(incoming.positions,),
+        )  # fmt: skip
+
+    def apply(self, weights, x):
+        root = np.linalg.cholesky(correlations(x.shape[:-1], self.decay))
+        return (jnp.asarray(root, x.dtype) @ weights).reshape(*x.shape[:-1], -1)
+
+    def kernel(self, weights, moments):
+        grid = grid_of(moments)
+        alone = grid_of(grid.times(0.0))
+        return alone.at_positions(correlations(grid.shape, self.decay), weights)
+
+    def fresh(self) -> bool:
+        return True
+
+
+class ConcatenatePositions(AbstractLayer):
+    """The positions of all branches one after another, along one axis of the grid.
+
+    >>> ConcatenatePositions((Conv(), Conv((5, 5)))) >> Relu() >> GlobalAveragePool() >> Readout()
+    ConcatenatePositions(branches=(Conv(), Conv(filter_shape=(5, 5)))) >> Relu() >> GlobalAveragePool() >> Readout()
+
+    All but one branch end in fresh weights: they are uncorrelated then.
+
+    Args:
+        branches: networks that read one input.
+        axis: of the grid.
+    """  # noqa: E501  an example is one line
+
+    source: ClassVar[str] = "yang2019, section 2"
+    branches: tuple[AbstractLayer, ...] = (Identity(),)
+    axis: int = eqx.field(default=0, static=True)
+
+    def __check_init__(self):
+        settings.whole(self, "axis", low=0)
+        check_independent(self, self.branches)
+        self.signal(Signal())
+
+    def signal(self, incoming: Signal) -> Signal:
+        needs_grid(self, incoming)
+        not_on_graphs(self, incoming)
+        leaving = [branch.signal(incoming) for branch in self.branches]
+        if any(x.size == OUTPUTS for x in leaving):
+            raise ValueError(f"A branch of {self!r} ends in Readout(): a readout stands last.")
+        if any(x.shape is not None and self.axis >= len(x.shape) for x in leaving):
+            raise ValueError(
+                f"{self!r} joins along axis {self.axis}, and its branches leave "
+                f"{' and '.join(map(str, leaving))}: give an axis that they have."
+            )
+        extents = [None if x.shape is None else x.shape[self.axis] for x in leaving]
+        found = alike(self, [self._open(x) for x in leaving])
+        if found.shape is None:
+            return found
+        total = None if None in extents else sum(extents)  # type: ignore[arg-type]
+        return found.moved((*found.shape[: self.axis], total, *found.shape[self.axis + 1 :]))
+
+    def _open(self, signal: Signal) -> Signal:
+        """With any extent along the axis."""
+        if signal.shape is None:
+            return signal
+        shape = (*signal.shape[: self.axis], None, *signal.shape[self.axis + 1 :])
+        return dataclasses.replace(signal, shape=shape)
+
+    def weights(self, incoming: Signal):
+        return tuple(branch.weights(incoming) for branch in self.branches)
+
+    def apply(self, weights, x):
+        return jnp.concatenate(run_each(self.branches, weights, x), axis=self.axis)
+
+    def apply_known(self, weights, x, context):
+        return applied(self, weights, x, context)
+
+    def after(self, context: Context) -> Context:
+        found = [branch.after(context) for branch in self.branches]
+        parts = [one.present for one in found if one is not None and one.present is not None]
+        return Context(jnp.concatenate(parts, axis=self.axis))
+
+    def kernel(self, weights, moments):
+        pairs = zip(self.branches, weights, strict=True)
+        found = [branch.kernel(own, moments) for branch, own in pairs]
+        extents = [_shape(out)[self.axis] for out in found]
+        starts, total = np.cumsum([0, *extents[:-1]]).tolist(), sum(extents)
+        parts = [
+            out.on_grids(lambda grid, start=start: grid.placed(self.axis, start, total))
+            for out, start in zip(found, starts, strict=True)
+        ]
+        joined = parts[0]
+        for part in parts[1:]:
+            joined = joined.add(part)
+        return joined
+
+    def needs(self, after: Pairs) -> Pairs:
+        return max(branch.needs(after) for branch in self.branches)
+
+    def fresh(self) -> bool:
+        return all(branch.fresh() for branch in self.branches)
+
+
+def _shape(moments: AbstractMoments) -> tuple[int, ...]:
+    return (moments.parts if isinstance(moments, Mixture) else grid_of(moments)).shape  # type: ignore[attr-defined]
