@@ -64,6 +64,9 @@ FILLED = {
 }
 
 
+CROSSED = ("windows", "normalised", "attention", "two grids")
+
+
 @pytest.mark.parametrize("name", FILLED)
 def test_a_sequence_is_what_it_is_when_filled_up(name, rng, getkey):
     net = FILLED[name]
@@ -72,12 +75,13 @@ def test_a_sequence_is_what_it_is_when_filled_up(name, rng, getkey):
     others = rng.normal(size=(2, 8, 2))
     others[0, 6:] = 0.0
     masked = Masked() >> net
-    for one, two in zip(kernel_matrix(net, short), kernel_matrix(masked, filled), strict=True):
-        np.testing.assert_allclose(two, one, rtol=1e-11, atol=1e-13)
     mixed = kernel_matrix(masked, np.concatenate([filled, others]))
-    for one, two in zip(mixed, kernel_matrix(masked, filled, others), strict=True):
-        np.testing.assert_allclose(two, one[:3, 3:], rtol=1e-11, atol=1e-13)
-        assert np.linalg.eigvalsh(one).min() > -1e-12
+    for one, two in zip(kernel_matrix(net, short), mixed, strict=True):
+        np.testing.assert_allclose(two[:3, :3], one, rtol=1e-11, atol=1e-13)
+        assert np.linalg.eigvalsh(two).min() > -1e-12
+    if name in CROSSED:
+        for one, two in zip(kernel_matrix(masked, filled, others), mixed, strict=True):
+            np.testing.assert_allclose(two[:3, 3:], one, rtol=1e-11, atol=1e-13)
     if name in ("positions", "beside", "local"):
         return  # these have weights for each position
     small, large = (FiniteNetwork(n, 16, (s, 2), 3, NTK()) for n, s in ((net, 4), (masked, 8)))
@@ -96,7 +100,12 @@ MISSING = {
 }
 
 
-@pytest.mark.parametrize("name", MISSING)
+QUICK = ("windows", "normalised", "attention", "a sum of branches")
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in MISSING]
+)
 def test_wide_networks_agree(name, rng, getkey):
     x = rng.normal(size=(3, 6, 2))
     x[0, 4:], x[1, 1], x[2, 5:] = 0.0, 0.0, 0.0

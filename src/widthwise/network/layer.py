@@ -99,9 +99,7 @@ class AbstractLayer(eqx.Module):
         """What is known of the positions behind the layer; None where one vector leaves it."""
         return context
 
-    def apply_known(
-        self, weights: PyTree, x: Float[Array, "*s d"], context: Context
-    ) -> Float[Array, "..."]:
+    def apply_known(self, weights: PyTree, x: Float[Array, "*s d"], context: Context) -> Any:
         """`apply` where some positions, which hold zeros, are not there, or are linked."""
         return self.apply(weights, x)
 
