@@ -247,7 +247,7 @@ class WideKernel(Kernel):
         return False
 
     def _of(self, both) -> np.ndarray:
-        if str(self.which).lower() not in both._fields:
+        if str(self.which).lower() not in ("nngp", "ntk"):
             raise ValueError(f"which is {self.which!r}: choose 'nngp' or 'ntk'.")
         return getattr(both, self.which.lower())
 

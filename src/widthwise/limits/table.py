@@ -37,6 +37,13 @@ def regime(network: AbstractLayer, scaling: AbstractScaling, learner: AbstractLe
     return "rich" if found.regime == "feature learning" else "lazy"
 
 
+def check_rules(network: AbstractLayer, row: str) -> None:
+    """Raises EmptyCell for a network with layers that have no rule at infinite width, in the row
+    whose limits go by such rules."""
+    if row == "lazy" and (sentence := network.refusal()) is not None:
+        raise EmptyCell(sentence)
+
+
 def lookup(
     network: AbstractLayer, scaling: AbstractScaling, learner: AbstractLearner
 ) -> AbstractLimit:
@@ -48,6 +55,7 @@ def lookup(
     Raises EmptyCell where no limit is known here, ValueError for an unstable scaling.
     """
     row, refusals = regime(network, scaling, learner), []
+    check_rules(network, row)
     for kind in all_limits():
         if kind.regime == row and isinstance(learner, kind.learners):
             limit = kind(network, scaling, learner)  # type: ignore[call-arg]

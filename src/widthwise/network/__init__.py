@@ -24,6 +24,7 @@ from widthwise.network.pool import AveragePool as AveragePool
 from widthwise.network.pool import Flatten as Flatten
 from widthwise.network.pool import GlobalAveragePool as GlobalAveragePool
 from widthwise.network.pool import GlobalSumPool as GlobalSumPool
+from widthwise.network.pool import MaxPool as MaxPool
 from widthwise.network.pool import SumPool as SumPool
 from widthwise.network.positions import Crop as Crop
 from widthwise.network.positions import PositionMatrix as PositionMatrix

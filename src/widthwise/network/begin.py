@@ -6,7 +6,7 @@ import itertools
 import jax
 
 from widthwise.network.grid import SameGrid
-from widthwise.network.layer import AbstractLayer, Chain
+from widthwise.network.layer import AbstractLayer
 from widthwise.network.moments import AbstractMoments, Moments
 from widthwise.network.pairs import PairGrid
 from widthwise.network.reader import AbstractReader
@@ -37,8 +37,7 @@ def begin(network: AbstractLayer, x, y=None) -> AbstractMoments:
 
 def readers(network: AbstractLayer) -> tuple[AbstractReader, ...]:
     """The layers in front that say how data is read."""
-    layers = network.layers if isinstance(network, Chain) else (network,)
-    found = itertools.takewhile(lambda layer: isinstance(layer, AbstractReader), layers)
+    found = itertools.takewhile(lambda layer: isinstance(layer, AbstractReader), network.sequence)
     return tuple(found)  # type: ignore[arg-type]
 
 

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from widthwise.network.layer import AbstractLayer, Identity, alike, same_shape
+from widthwise.network.layer import AbstractLayer, Identity, alike, first_refusal, same_shape
 from widthwise.network.moments import AbstractMoments, Mixture
 from widthwise.network.signal import OUTPUTS, Pairs, Signal, Size
 
@@ -72,6 +72,9 @@ class Concatenate(AbstractLayer):
     def needs(self, after: Pairs) -> Pairs:
         return max(branch.needs(after) for branch in self.branches)
 
+    def refusal(self) -> str | None:
+        return first_refusal(self.branches)
+
     def fresh(self) -> bool:
         return all(branch.fresh() for branch in self.branches)
 
@@ -131,6 +134,9 @@ class Product(AbstractLayer):
 
     def needs(self, after: Pairs) -> Pairs:
         return max(branch.needs(after) for branch in self.branches)
+
+    def refusal(self) -> str | None:
+        return first_refusal(self.branches)
 
     def fresh(self) -> bool:
         return False

@@ -2,6 +2,7 @@
 
 import abc
 import math
+from typing import ClassVar
 
 import equinox as eqx
 from jaxtyping import Array, Float, PyTree
@@ -86,6 +87,20 @@ class AbstractLayer(eqx.Module):
         """Which pairs of positions the layer reads, given what the layers after it read."""
         return after
 
+    def refusal(self) -> str | None:
+        """Why the layer has no rule at infinite width, in a sentence that names the way out; None
+        where it has one."""
+        return None
+
+    @property
+    def sequence(self) -> "tuple[AbstractLayer, ...]":
+        """The layers that are passed one after another."""
+        return (self,)
+
+    def in_sequence(self, weights: PyTree) -> tuple[PyTree, ...]:
+        """Its weights layer by layer, as in `sequence`."""
+        return (weights,)
+
     def __repr__(self) -> str:
         return settings.shown(self)
 
@@ -103,6 +118,8 @@ def _check_layers(*layers) -> None:
             raise TypeError(
                 f"{layer!r} is no layer: compose layers such as Dense() >> Relu() >> Readout()."
             )
+        if isinstance(layer, AbstractWhole):
+            raise TypeError(f"{layer!r} is a whole network: compose its layers, then wrap them all.")
 
 
 def _flat(layers) -> tuple[AbstractLayer, ...]:
@@ -146,6 +163,16 @@ class Chain(AbstractLayer):
             after = layer.needs(after)
         return after
 
+    def refusal(self) -> str | None:
+        return first_refusal(self.layers)
+
+    @property
+    def sequence(self) -> tuple[AbstractLayer, ...]:
+        return self.layers
+
+    def in_sequence(self, weights):
+        return weights
+
     def fresh(self) -> bool:
         for layer in reversed(self.layers):
             if not _passes(layer):
@@ -156,6 +183,50 @@ class Chain(AbstractLayer):
         return " >> ".join(
             f"({layer!r})" if isinstance(layer, Sum) else repr(layer) for layer in self.layers
         )
+
+
+class AbstractUnruled(AbstractLayer):
+    """A layer without a rule at infinite width: finite networks draw and apply it."""
+
+    instead: ClassVar[str]  # what has a rule
+
+    def refusal(self) -> str | None:
+        return no_closed_form(type(self).__name__, self.instead)
+
+    def kernel(self, weights, moments):
+        raise ValueError(self.refusal())
+
+
+class AbstractWhole(AbstractLayer):
+    """A whole network, whose kernels at infinite width come from elsewhere than its layers' rules;
+    at finite widths it is that network."""
+
+    network: eqx.AbstractVar[Chain]
+
+    def signal(self, incoming: Signal) -> Signal:
+        return self.network.signal(incoming)
+
+    def weights(self, incoming: Signal):
+        return self.network.weights(incoming)
+
+    def apply(self, weights, x):
+        return self.network.apply(weights, x)
+
+    def kernel(self, weights, moments):
+        raise ValueError(f"{self!r} has no rule of moments: ask kernel_matrix for its kernels.")
+
+    def needs(self, after: Pairs) -> Pairs:
+        return self.network.needs(after)
+
+    @property
+    def sequence(self) -> tuple[AbstractLayer, ...]:
+        return self.network.layers
+
+    def in_sequence(self, weights):
+        return weights
+
+    def fresh(self) -> bool:
+        return self.network.fresh()
 
 
 class Identity(AbstractLayer):
@@ -223,6 +294,9 @@ class Sum(AbstractLayer):
     def needs(self, after: Pairs) -> Pairs:
         return max(branch.needs(after) for branch in self.branches)
 
+    def refusal(self) -> str | None:
+        return first_refusal(self.branches)
+
     def fresh(self) -> bool:
         return all(branch.fresh() for branch in self.branches)
 
@@ -231,6 +305,23 @@ class Sum(AbstractLayer):
             f"({branch!r})" if isinstance(branch, Chain) else repr(branch)
             for branch in self.branches
         )
+
+
+def first_refusal(layers: tuple[AbstractLayer, ...]) -> str | None:
+    """Of the first layer without a rule at infinite width; None where all have one."""
+    return next((said for layer in layers if (said := layer.refusal()) is not None), None)
+
+
+def no_closed_form(name: str, instead: str) -> str:
+    """The sentence that refuses a layer at infinite width.
+
+    >>> no_closed_form("MaxPool", "AveragePool").split(": ")[1]
+    'use AveragePool, or MonteCarlo(network, samples=...).'
+    """
+    return (
+        f"{name} has no closed form at infinite width: use {instead}, or "
+        "MonteCarlo(network, samples=...)."
+    )
 
 
 def alike(layer: AbstractLayer, leaving: list[Signal]) -> Signal:

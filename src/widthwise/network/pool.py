@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from widthwise import settings
-from widthwise.network.layer import AbstractLayer
+from widthwise.network.layer import AbstractLayer, AbstractUnruled
 from widthwise.network.pairs import PairGrid
 from widthwise.network.signal import Pairs, Signal
 from widthwise.network.taps import PADDINGS, Padding, Taps, window_matrix
@@ -46,7 +46,7 @@ class AbstractLinear(AbstractPositions):
         return Pairs.ALL
 
 
-class AbstractPool(AbstractLinear):
+class AbstractPool(AbstractPositions):
     """Windows of positions, each made one.
 
     Args:
@@ -75,6 +75,10 @@ class AbstractPool(AbstractLinear):
         )
 
     def signal(self, incoming: Signal) -> Signal:
+        return self.pooled(incoming)
+
+    def pooled(self, incoming: Signal) -> Signal:
+        """What arrives, on the grid of the windows."""
         needs_grid(self, incoming, len(self.window))
         if incoming.shape is None or None in incoming.shape:
             return Signal(incoming.size, incoming.gaussian, (None,) * len(self.window))
@@ -88,7 +92,7 @@ class AbstractPool(AbstractLinear):
         return Signal(incoming.size, incoming.gaussian, found)
 
 
-class AveragePool(AbstractPool):
+class AveragePool(AbstractPool, AbstractLinear):
     """The mean of each window. Arguments as for `AbstractPool`, and
 
     >>> Unflatten((8, 8)) >> Conv() >> Relu() >> AveragePool() >> Flatten() >> Readout()
@@ -109,7 +113,7 @@ class AveragePool(AbstractPool):
         )
 
 
-class SumPool(AbstractPool):
+class SumPool(AbstractPool, AbstractLinear):
     """The sum of each window. Arguments as for `AbstractPool`.
 
     >>> Unflatten((8, 8)) >> Conv() >> Relu() >> SumPool() >> Flatten() >> Readout()
@@ -123,6 +127,33 @@ class SumPool(AbstractPool):
             window_matrix(s, own, average=False, edges=False)
             for s, own in zip(shape, self.taps(shape), strict=True)
         )
+
+
+class MaxPool(AbstractPool, AbstractUnruled):
+    """The largest value of each feature in each window. Arguments as for `AbstractPool`.
+
+    >>> Unflatten((8, 8)) >> Conv() >> Relu() >> MaxPool() >> Flatten() >> Readout()
+    Unflatten() >> Conv() >> Relu() >> MaxPool() >> Flatten() >> Readout()
+
+    The expectation of two maxima of Gaussians has no closed form, so width inf is refused but for
+    `MonteCarlo(network)`; finite widths train. With padding "SAME", windows at the edge see the
+    positions inside the grid only. What leaves is not Gaussian: put nonlinearities in front.
+    """
+
+    source: ClassVar[str] = "novak2019, section 4"
+    instead: ClassVar[str] = "AveragePool"
+
+    def signal(self, incoming: Signal) -> Signal:
+        found = self.pooled(incoming)
+        return Signal(found.size, False, found.shape)
+
+    def apply(self, weights, x):
+        for axis, own in enumerate(self.taps(x.shape[:-1])):
+            at, inside = own.reads(x.shape[axis])
+            read = jnp.moveaxis(jnp.take(x, at, axis=axis), (axis, axis + 1), (0, 1))
+            seen = jnp.where(inside.reshape(*inside.shape, *(1,) * (x.ndim - 1)), read, -jnp.inf)
+            x = jnp.moveaxis(jnp.max(seen, axis=1), 0, axis)
+        return x
 
 
 class GlobalAveragePool(AbstractPositions):
