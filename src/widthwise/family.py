@@ -35,7 +35,7 @@ from widthwise.shelf import Shelf
 
 DATA = "widthwise.data.load(...), or from_arrays(X, y)"
 STEP_ROWS = 2000  # rows on which the largest eigenvalue is measured
-STEP_DRAWS = 4
+STEP_DRAWS = 8  # of networks that have no closed form
 
 
 class OpenCell(NamedTuple):
@@ -311,7 +311,8 @@ def with_step_size(
         width = math.inf if lazy else REFERENCE_WIDTH
         x = problem.x_train[:STEP_ROWS]
         # only finite members come here with a layer that has no rule
-        known = network if network.refusal() is None else MonteCarlo(network, samples=STEP_DRAWS)
+        drawn = network.refusal() is not None
+        known = MonteCarlo(network, STEP_DRAWS, REFERENCE_WIDTH) if drawn else network
         kernel = kernel_matrix(known, x, scaling=scaling, width=width).ntk
         largest = largest_stable_step(kernel, learner)
         if not lazy or learner.momentum:

@@ -1,5 +1,6 @@
 """Kernels of networks without closed forms: means over drawn networks, with an error bar."""
 
+import dataclasses
 import functools
 import math
 from typing import Any, ClassVar, NamedTuple
@@ -112,33 +113,49 @@ def sampled_rows(network: MonteCarlo, shape: tuple[int, ...]) -> int:
     return max(1, min(ROWS, 1 << int(math.log2(max(1, ENTRIES // largest)))))
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def sampled_tile(network: MonteCarlo, own, x1, x2) -> KernelEstimates:
     """Of rows x1 and x2, or of x1 against itself; `own` are the network's `tangents`."""
+    means, errors = _tile(*_keys(network), own, x1, x2)
+    return KernelEstimates(*means, *errors)
 
+
+def sampled_diagonal(network: MonteCarlo, own, x):
+    """The diagonals (nngp, ntk) of rows x against themselves."""
+    return _diagonal(*_keys(network), own, x)[0]
+
+
+def sampled_layers(network: MonteCarlo, own, x):
+    """The covariance of the features after each layer; the last is that of what leaves."""
+    return _layers(*_keys(network), own, x)[0]
+
+
+def _keys(network: MonteCarlo):
+    """The network with its seed left out, so that one compiled function serves all, and a key for
+    each draw."""
+    keys = jax.random.split(jax.random.key(network.seed), network.samples)
+    return dataclasses.replace(network, seed=0), keys
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _tile(network, keys, own, x1, x2):
     def kernels(draw):
         left = draw.at(x1)
         return draw.kernels(left, left if x2 is None else draw.at(x2), "nf,mf->nm")
 
-    means, errors = _over_draws(kernels, network, own, x1.shape[1:])
-    return KernelEstimates(*means, *errors)
+    return _over_draws(kernels, network, keys, own, x1.shape[1:])
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def sampled_diagonal(network: MonteCarlo, own, x):
-    """The diagonals (nngp, ntk) of rows x against themselves."""
-
+def _diagonal(network, keys, own, x):
     def kernels(draw):
         found = draw.at(x)
         return draw.kernels(found, found, "nf,nf->n")
 
-    return _over_draws(kernels, network, own, x.shape[1:])[0]
+    return _over_draws(kernels, network, keys, own, x.shape[1:])
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def sampled_layers(network: MonteCarlo, own, x):
-    """The covariance of the features after each layer; the last is that of what leaves."""
-
+def _layers(network, keys, own, x):
     def kernels(draw):
         found, rows = [], x
         for layer, weights in zip(network.sequence, draw.in_sequence(), strict=True):
@@ -148,12 +165,11 @@ def sampled_layers(network: MonteCarlo, own, x):
         last = draw.at(x)
         return *found[:-1], draw.kernels(last, last, "nf,mf->nm")[0]
 
-    return _over_draws(kernels, network, own, x.shape[1:])[0]
+    return _over_draws(kernels, network, keys, own, x.shape[1:])
 
 
-def _over_draws(kernels, network: MonteCarlo, own, shape: tuple[int, ...]):
+def _over_draws(kernels, network: MonteCarlo, keys, own, shape: tuple[int, ...]):
     """Means of kernels(draw) over draws, and their standard errors; one draw in memory at once."""
-    keys = jax.random.split(jax.random.key(network.seed), network.samples)
 
     def of(key):
         return kernels(_Draw.of(network, own, key, shape))
@@ -168,7 +184,7 @@ def _over_draws(kernels, network: MonteCarlo, own, shape: tuple[int, ...]):
 
     zeros = jax.tree.map(lambda one: jnp.zeros(one.shape), jax.eval_shape(of, keys[0]))
     (_, mean, spread), _ = jax.lax.scan(add, (1.0, zeros, zeros), keys)
-    several = network.samples * (network.samples - 1)
+    several = len(keys) * (len(keys) - 1)
     return mean, jax.tree.map(lambda one: jnp.sqrt(one / several), spread)
 
 

@@ -7,7 +7,7 @@ from widthwise.limits.base import AbstractLimit, EmptyCell
 from widthwise.lookup import offered
 from widthwise.network.begin import trial_inputs
 from widthwise.network.build import is_weight, specify
-from widthwise.network.layer import AbstractLayer
+from widthwise.network.layer import AbstractLayer, AbstractWhole
 from widthwise.scaling import AbstractScaling, Role
 
 
@@ -39,9 +39,14 @@ def regime(network: AbstractLayer, scaling: AbstractScaling, learner: AbstractLe
 
 def check_rules(network: AbstractLayer, row: str) -> None:
     """Raises EmptyCell for a network with layers that have no rule at infinite width, in the row
-    whose limits go by such rules."""
+    whose limits go by such rules, and for one whose kernels are estimated in the other."""
     if row == "lazy" and (sentence := network.refusal()) is not None:
         raise EmptyCell(sentence)
+    if row == "rich" and isinstance(network, AbstractWhole):
+        raise EmptyCell(
+            f"{type(network).__name__}(network) has the kernels of networks as they are drawn, and "
+            "under a rich scaling features move: use NTK() or Standard(), or the network itself."
+        )
 
 
 def lookup(

@@ -119,7 +119,9 @@ def _check_layers(*layers) -> None:
                 f"{layer!r} is no layer: compose layers such as Dense() >> Relu() >> Readout()."
             )
         if isinstance(layer, AbstractWhole):
-            raise TypeError(f"{layer!r} is a whole network: compose its layers, then wrap them all.")
+            raise TypeError(
+                f"{layer!r} is a whole network: compose its layers, then wrap them all."
+            )
 
 
 def _flat(layers) -> tuple[AbstractLayer, ...]:
