@@ -66,7 +66,7 @@ def near(found: Any, exact: Any, width: int, errors=4.0):
 
 @pytest.fixture(scope="module")
 def rows():
-    return np.random.default_rng(1).normal(size=(6, 16))
+    return np.random.default_rng(1).normal(size=(16, 16))  # one shape for most: compiled once
 
 
 SCALINGS = [NTK(), Standard(), MuP(), Richness(0.25)]
@@ -89,10 +89,8 @@ def test_constants_of_a_finite_width_enter(rows):
 
 
 def test_features_without_a_readout_have_kernels(rows):
-    network = Dense() >> Relu() >> Dense()
-    near(kernel_matrix(sampled(network, 32), rows), kernel_matrix(network, rows), WIDTH)
-    sums = (Dense() >> Relu() >> Readout()) + Readout()
-    near(kernel_matrix(sampled(sums, 32), rows), kernel_matrix(sums, rows), WIDTH)
+    for network in (Dense() >> Erf(), (Dense() >> Relu() >> Readout()) + Readout()):
+        near(kernel_matrix(sampled(network, 32), rows), kernel_matrix(network, rows), WIDTH)
 
 
 def test_the_bias_falls_with_the_width(rows):
@@ -181,7 +179,7 @@ def by_hand(x, samples, width, rng):
 
 
 def test_max_pooling_agrees_with_a_network_written_by_hand(rows):
-    found = kernel_matrix(sampled(LARGEST, 64), rows)
+    found = kernel_matrix(sampled(LARGEST, 128), rows)
     (nngp, ntk), (nngp_error, ntk_error) = by_hand(rows, 64, WIDTH, np.random.default_rng(7))
     assert np.all(np.abs(found.nngp - nngp) < 4.5 * np.hypot(found.nngp_error, nngp_error))
     assert np.all(np.abs(found.ntk - ntk) < 4.5 * np.hypot(found.ntk_error, ntk_error))
@@ -212,40 +210,40 @@ def test_it_is_a_value_that_says_what_it_is():
 
 
 def test_layers_have_kernels_too(rows):
-    exact, found = layer_kernels(MLP, rows), layer_kernels(sampled(MLP, 64), rows)
+    exact, found = layer_kernels(MLP, rows), layer_kernels(sampled(MLP, 32), rows)
     for one, two in zip(exact, found, strict=True):
-        np.testing.assert_allclose(two, one, atol=0.06 * np.max(one))
-    np.testing.assert_allclose(found[-1], kernel_matrix(sampled(MLP, 64), rows).nngp, rtol=1e-9)
+        np.testing.assert_allclose(two, one, atol=0.09 * np.max(one))
+    np.testing.assert_allclose(found[-1], kernel_matrix(sampled(MLP, 32), rows).nngp, rtol=1e-9)
 
 
 @pytest.fixture(scope="module")
 def numbers(rows):
-    X = np.random.default_rng(2).normal(size=(30, 16))
+    X = np.random.default_rng(2).normal(size=(32, 16))
     return X, np.max(X.reshape(-1, 4, 4), axis=(1, 2))
 
 
 def test_a_regressor_takes_it_and_says_so(numbers, tmp_path):
     X, y = numbers
-    model = WideRegressor(sampled(LARGEST), learner=Posterior(noise=0.1)).fit(X[:20], y[:20])
+    known, new = X[:16], X[16:]
+    model = WideRegressor(sampled(LARGEST), learner=Posterior(noise=0.1)).fit(known, y[:16])
     (note,) = model.run_.notes
     assert note.startswith("Kernel by Monte Carlo: 16 networks of width 128, relative standard er")
-    mean, std = model.predict(X, return_std=True)
-    both = kernel_matrix(sampled(LARGEST), X)
-    targets = (y[:20] - y[:20].mean()) / y[:20].std()
-    weights = np.linalg.solve(both.nngp[:20, :20] + 0.1 * np.eye(20), targets)
-    expected = both.nngp[:, :20] @ weights * y[:20].std() + y[:20].mean()
-    np.testing.assert_allclose(mean, expected, rtol=1e-6)
-    assert np.all(std > 0) and np.all(std[:20] < std[20:].max())
+    mean, std = model.predict(new, return_std=True)
+    inner, cross = (kernel_matrix(sampled(LARGEST), *x).nngp for x in ((known,), (new, known)))
+    targets = (y[:16] - y[:16].mean()) / y[:16].std()
+    expected = cross @ np.linalg.solve(inner + 0.1 * np.eye(16), targets)
+    np.testing.assert_allclose(mean, expected * y[:16].std() + y[:16].mean(), rtol=1e-6)
+    assert np.all(std > 0)
     model.run_.save(tmp_path / "run")
     again = ww.Run.load(tmp_path / "run")
-    np.testing.assert_array_equal(again.predict(X).value, model.run_.predict(X).value)
-    descended = WideRegressor(sampled(LARGEST), learner=GradientFlow()).fit(X[:20], y[:20])
-    assert descended.run_.notes[0].startswith("Kernel by Monte Carlo") and descended.run_.limit
-    np.testing.assert_allclose(descended.predict(X[:20]), y[:20], rtol=1e-6)
+    np.testing.assert_array_equal(again.predict(new).value, model.run_.predict(new).value)
+    descended = WideRegressor(sampled(LARGEST), learner=GradientFlow()).fit(known, y[:16])
+    assert descended.run_.notes[0].startswith("Kernel by Monte Carlo")
+    np.testing.assert_allclose(descended.predict(known), y[:16], rtol=1e-6)
 
 
 def test_scikit_learn_s_machines_take_it(numbers):
-    X, y = numbers
+    X, y = (part[:16] for part in numbers)
     kernel = WideKernel(sampled(LARGEST), "ntk")
     np.testing.assert_allclose(kernel.diag(X), np.diag(kernel(X)), rtol=1e-12)
     assert "MonteCarlo" in repr(kernel)
@@ -255,17 +253,12 @@ def test_scikit_learn_s_machines_take_it(numbers):
         WideKernel(sampled(LARGEST), "nngp_error")(X)
 
 
-def test_a_family_stands_beside_it():
-    data = ww.data.load("iris")
-    network = Unflatten((2, 2)) >> Conv((2, 2)) >> Relu() >> MaxPool() >> Flatten() >> Readout()
-    learner = GradientDescent(lr=0.1, steps=3)
-    plain = Family(network, NTK(), learner, (8, np.inf), 1).train(data, progress=False)
-    assert [run.width for run in plain.runs] == [8]
-    assert "MaxPool has no closed form at infinite width" in plain.open_cells[0].sentence
-    known = Family(sampled(network, 8, width=64), NTK(), learner, (8, np.inf), 1)
+def test_a_family_takes_it_at_every_width(numbers):
+    data = ww.data.from_arrays(*numbers)
+    known = Family(sampled(LARGEST), NTK(), GradientDescent(lr=0.1, steps=3), (8, np.inf), 1)
     runs = known.train(data, progress=False)
     assert runs.open_cells == () and runs.limit is not None
-    assert runs.limit.notes[0].startswith("Kernel by Monte Carlo: 8 networks of width 64")
+    assert runs.limit.notes[0].startswith("Kernel by Monte Carlo: 16 networks of width 128")
     names = [list(run.trajectory.kernels) for run in (*runs.at(8), runs.limit)]
     assert names[0] == names[1] and len(names[0]) == 2
 

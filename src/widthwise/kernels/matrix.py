@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Num
 
-from widthwise.memory import check_free
 from widthwise.kernels.monte_carlo import (
     KernelEstimates,
     MonteCarlo,
@@ -19,6 +18,7 @@ from widthwise.kernels.monte_carlo import (
     sampled_rows,
     sampled_tile,
 )
+from widthwise.memory import check_free
 from widthwise.network.begin import begin, input_signal
 from widthwise.network.build import tangents
 from widthwise.network.layer import AbstractLayer
@@ -79,8 +79,8 @@ def kernel_matrix(
         width: the width whose constants enter; only the standard parametrization's differ.
 
     Raises ValueError for inputs without rows and features or not finite, for networks that leave a
-    grid of positions or have layers without a rule at infinite width, and MemoryError, before anything is computed, for matrices that do not fit
-    into memory.
+    grid of positions or have layers without a rule at infinite width, and MemoryError for matrices
+    that do not fit into memory, before anything is computed.
     """
     x1 = _checked(x1, "x1")
     x2 = None if x2 is None else _checked(x2, "x2")
