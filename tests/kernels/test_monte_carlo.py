@@ -98,7 +98,7 @@ def test_the_bias_falls_with_the_width(rows):
     network = Dense() >> Relu() >> Dense() >> Relu() >> Dense() >> Relu() >> Readout()
     exact = kernel_matrix(network, rows).ntk
     bias = []
-    for width, samples in ((4, 3000), (8, 3000)):
+    for width, samples in ((4, 1500), (8, 1500)):
         found = kernel_matrix(sampled(network, samples, width=width), rows)
         gap = (found.ntk - exact) / np.sqrt(np.outer(np.diag(exact), np.diag(exact)))
         bias.append(np.sqrt(np.mean(gap**2)))
@@ -127,16 +127,15 @@ def test_the_seed_decides(rows):
     for a, b, c in zip(one, again, other, strict=True):
         np.testing.assert_array_equal(a, b)
         assert not np.any(a == c)
-    near(other._replace(ntk_error=np.hypot(one.ntk_error, other.ntk_error),  # type: ignore
-                        nngp_error=np.hypot(one.nngp_error, other.nngp_error)),  # type: ignore
-         one, WIDTH)  # fmt: skip
+    errors = [np.hypot(*pair) for pair in zip(one[2:], other[2:], strict=True)]
+    near(KernelEstimates(*other[:2], *errors), one, WIDTH)
 
 
 def test_any_tiling_and_either_switch_give_the_same(rows, monkeypatch):
     network = sampled(LARGEST)
     whole, diagonal = kernel_matrix(network, rows), kernel_diagonal(network, rows)
     cross = kernel_matrix(network, rows[:2], rows)
-    monkeypatch.setattr(monte_carlo, "ROWS", 2)
+    monkeypatch.setattr(monte_carlo, "ROWS", 8)
     tiled = kernel_matrix(network, rows)
     with jax.enable_x64(True):
         switched = kernel_matrix(network, rows)
