@@ -9,6 +9,7 @@ from . import network as network
 from . import reporting as reporting
 from .family import Family as Family
 from .family import Member as Member
+from .kernels import MonteCarlo as MonteCarlo
 from .kernels import kernel_matrix as kernel_matrix
 from .learner import Adam as Adam
 from .learner import GradientDescent as GradientDescent

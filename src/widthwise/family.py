@@ -1,5 +1,6 @@
 """Members of one network at all widths, infinity among them, trained side by side."""
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -18,14 +19,14 @@ from widthwise.finite.stepsize import (
     largest_step_by_trial,
 )
 from widthwise.finite.train import initial_key, outputs
-from widthwise.kernels import kernel_matrix
+from widthwise.kernels import MonteCarlo, kernel_matrix
 from widthwise.learner import AbstractLearner, Adam, GradientDescent, Posterior
 from widthwise.limits.base import AbstractPrepared, EmptyCell, Start, Work
 from widthwise.limits.descent import largest_stable_step
-from widthwise.limits.table import lookup, regime
+from widthwise.limits.table import check_rules, lookup, regime
 from widthwise.network.begin import trial_inputs
 from widthwise.network.build import specify
-from widthwise.network.layer import AbstractLayer
+from widthwise.network.layer import AbstractLayer, AbstractWhole
 from widthwise.problem import Problem, pose
 from widthwise.progress import Progress
 from widthwise.run import Run
@@ -34,6 +35,7 @@ from widthwise.shelf import Shelf
 
 DATA = "widthwise.data.load(...), or from_arrays(X, y)"
 STEP_ROWS = 2000  # rows on which the largest eigenvalue is measured
+STEP_DRAWS = 8  # of networks that have no closed form
 
 
 class OpenCell(NamedTuple):
@@ -55,6 +57,9 @@ class Member:
         network: layers that end in `Readout()`.
         width: a positive whole number, or `inf`.
         scaling, learner: see `widthwise.scaling`, `widthwise.learner`.
+
+    Raises TypeError or ValueError for what is none of these, EmptyCell (a ValueError) at width inf
+    for a network with layers that have no rule there, naming what has.
     """
 
     network: AbstractLayer
@@ -71,7 +76,9 @@ class Member:
         if not (self.width == math.inf or (self.width >= 1 and self.width == int(self.width))):
             raise ValueError(f"width is {self.width}: give a positive whole number, or inf.")
         specify(self.network, trial_inputs(self.network), 1)  # refuses a network without a readout
-        regime(self.network, self.scaling, self.learner)  # refuses a scaling without a limit
+        row = regime(self.network, self.scaling, self.learner)  # refuses one without a limit
+        if self.width == math.inf:
+            check_rules(self.network, row)
 
     def train(
         self,
@@ -174,7 +181,8 @@ class Family:
         if isinstance(self.widths, int | float | str):
             raise TypeError(f"widths is {self.widths!r}: give several, for example (64, inf).")
         for width in self.widths:
-            Member(self.network, width, self.scaling, self.learner)
+            with contextlib.suppress(EmptyCell):  # a cell that is open, which `train` tells
+                Member(self.network, width, self.scaling, self.learner)
         object.__setattr__(self, "widths", tuple(sorted(set(self.widths))))
         if not self.widths:
             raise ValueError("widths is empty: give at least one, for example (64, inf).")
@@ -288,7 +296,8 @@ def with_step_size(
     """The learner with its default step size filled in: `safety` times the largest stable one.
 
     Where features stay, gradient descent is stable up to a step that the tangent kernel gives,
-    measured on at most 2,000 rows. Where they move, with momentum, and under Adam, a formula knows
+    measured on at most 2,000 rows, by a few Monte Carlo draws where a layer has no rule. Where they
+    move, with momentum, and under Adam, a formula knows
     the first steps only, and training is tried from there downwards. One step size serves all
     widths.
     """
@@ -301,7 +310,10 @@ def with_step_size(
         lazy = regime(network, scaling, learner) == "lazy"
         width = math.inf if lazy else REFERENCE_WIDTH
         x = problem.x_train[:STEP_ROWS]
-        kernel = kernel_matrix(network, x, scaling=scaling, width=width).ntk
+        # only finite members come here with a layer that has no rule
+        drawn = network.refusal() is not None
+        known = MonteCarlo(network, STEP_DRAWS, REFERENCE_WIDTH) if drawn else network
+        kernel = kernel_matrix(known, x, scaling=scaling, width=width).ntk
         largest = largest_stable_step(kernel, learner)
         if not lazy or learner.momentum:
             largest = largest_step_by_trial(network, scaling, problem, learner, largest)
@@ -375,9 +387,9 @@ class InitialFunction:
 
 def sources_of(network: AbstractLayer, scaling: AbstractScaling) -> tuple[str, ...]:
     """The sources of the rules that a network and its scaling use."""
-    inner = getattr(network, "layers", None) or getattr(network, "branches", None)
-    if inner:
-        found = [key for layer in inner for key in sources_of(layer, scaling)]
-        return tuple(dict.fromkeys(found))
-    own = getattr(network, "source", None)
-    return (own, scaling.source) if own else (scaling.source,)
+    inner = getattr(network, "layers", ()) or getattr(network, "branches", ())
+    inner = (network.network,) if isinstance(network, AbstractWhole) else inner
+    source = getattr(network, "source", None)
+    own = () if source is None else (source,)
+    found = [key for layer in inner for key in sources_of(layer, scaling)]
+    return tuple(dict.fromkeys((*own, *(found or (scaling.source,)))))

@@ -42,8 +42,8 @@ class WideClassifier(ClassifierMixin, BaseEstimator):
     combination whose member cannot be computed is refused by name in `fit`, and so scores NaN.
 
     Args:
-        network: layers that end in `Readout()`; None is two hidden ReLU layers whose biases start
-            with variance 0.1.
+        network: layers that end in `Readout()`, or `MonteCarlo` of them where a layer has no closed
+            form; None is two hidden ReLU layers whose biases start with variance 0.1.
         width: a positive whole number, or `inf`.
         scaling: a scaling such as `NTK()`, or its name in any case.
         learner: a learner such as `GradientDescent(steps=100)`, or its name in any case. The
@@ -215,7 +215,8 @@ class WideKernel(Kernel):
     of its own: `Posterior(tune=True)` chooses a network's variances.
 
     Args:
-        network: layers; None as for `WideClassifier`.
+        network: layers, or `MonteCarlo` of them, whose errors `kernel_matrix` tells; None as for
+            `WideClassifier`.
         which: "nngp", the covariance of networks at initialisation, or "ntk", the tangent kernel.
 
     Raises, when called, ValueError for another name, and for rows that are not finite or do not
@@ -247,7 +248,7 @@ class WideKernel(Kernel):
         return False
 
     def _of(self, both) -> np.ndarray:
-        if str(self.which).lower() not in both._fields:
+        if str(self.which).lower() not in ("nngp", "ntk"):
             raise ValueError(f"which is {self.which!r}: choose 'nngp' or 'ntk'.")
         return getattr(both, self.which.lower())
 

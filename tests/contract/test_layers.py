@@ -1,6 +1,7 @@
 """What every layer and every composition must satisfy."""
 
 import pickle
+import re
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +9,14 @@ import numpy as np
 import pytest
 from found import LAYERS
 
+from widthwise.data import load
+from widthwise.family import Family, Member
 from widthwise.finite import FiniteNetwork
-from widthwise.kernels import kernel_matrix
+from widthwise.kernels import MonteCarlo, kernel_diagonal, kernel_matrix
+from widthwise.kernels.matrix import layer_kernels
+from widthwise.learner import GradientDescent, Posterior
+from widthwise.limits.base import EmptyCell
+from widthwise.limits.table import lookup
 from widthwise.network import (
     ABRelu,
     Abs,
@@ -33,6 +40,7 @@ from widthwise.network import (
     LayerNorm,
     LeakyRelu,
     Monomial,
+    MultiHeadAttention,
     Polynomial,
     Product,
     Rbf,
@@ -83,6 +91,7 @@ NETWORKS = [
 
 # nonlinearities meet wide networks in test_wide_networks.py
 OTHERS = [layer for layer in LAYERS if not isinstance(layer, AbstractNonlinearity)]
+UNRULED = [MultiHeadAttention(mechanism="softmax", head_size=2)]
 
 
 GRID = Unflatten((2, 2)) >> Conv((2, 2))
@@ -108,15 +117,20 @@ def placed(layer):
     raise AssertionError(f"{layer!r} stands nowhere")
 
 
+def known(net):
+    """What has kernels at infinite width: the network, or the mean over draws of it."""
+    return net if net.refusal() is None else MonteCarlo(net, samples=32, width=64)
+
+
 # Over 64 features the mean of exp(2 z) with z over its own size is an eighth below its limit.
 WIDTHS = {placed(ExpNormalized()): 512}
 
 
-@pytest.mark.parametrize("net", [*map(placed, OTHERS), *NETWORKS], ids=repr)
+@pytest.mark.parametrize("net", [*map(placed, OTHERS), *map(placed, UNRULED), *NETWORKS], ids=repr)
 def test_finite_network_agrees_with_the_limit(net, rng, getkey):
     inputs = max(trial_inputs(net), 4)
     x = rng.normal(size=(3, inputs))
-    limit = kernel_matrix(net, x)
+    limit = kernel_matrix(known(net), x)
     finite = FiniteNetwork(net, WIDTHS.get(net, 64), inputs, 1, NTK())
     rows = jnp.asarray(x, "float32")
 
@@ -145,6 +159,32 @@ def test_is_a_value(net):
     names = {kind.__name__: kind for kind in (Identity, *map(type, LAYERS))}
     names |= {"softplus": jax.nn.softplus}
     assert eval(repr(net), names) == net, "what prints is what makes it"
+
+
+WITHOUT_RULE = [layer for layer in (*LAYERS, *UNRULED) if layer.refusal() is not None]
+
+
+@pytest.mark.parametrize("layer", WITHOUT_RULE, ids=repr)
+def test_a_layer_without_a_rule_is_refused_at_infinity_before_anything_is_computed(layer, rng):
+    net = placed(layer)
+    x, data = rng.normal(size=(3, trial_inputs(net))), load("iris")
+    inside = GRID >> Concatenate((Identity(), layer >> Conv())) >> Flatten() >> Readout()
+    summed = GRID >> (Conv() + (layer >> Conv())) >> Flatten() >> Readout()
+    sentence = f"^{type(layer).__name__}.* has no closed form at infinite width: use .*MonteCarlo"
+    for whole in (net, placed(layer) >> Identity(), inside, summed):
+        for kernel in (kernel_matrix, kernel_diagonal, layer_kernels):
+            with pytest.raises(ValueError, match=sentence):
+                kernel(whole, x)
+        with pytest.raises(EmptyCell, match=sentence):
+            Member(whole, np.inf, NTK(), Posterior())
+        with pytest.raises(EmptyCell, match=sentence):
+            lookup(whole, NTK(), GradientDescent())
+        Member(whole, 8, NTK(), GradientDescent())
+    with pytest.raises(ValueError, match=sentence):
+        layer.kernel(None, None)
+    assert known(net).refusal() is None
+    family = Family(net, NTK(), GradientDescent(lr=0.1), (np.inf,))
+    assert re.match(sentence, family.train(data, progress=False).open_cells[0].sentence)
 
 
 def test_print_shows_what_is_not_default():

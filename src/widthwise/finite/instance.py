@@ -10,8 +10,9 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from widthwise.network.build import is_weight, slot_of, specify
 from widthwise.network.context import run, values_of
-from widthwise.network.layer import AbstractLayer, Chain, Weight
+from widthwise.network.layer import AbstractLayer
 from widthwise.network.names import layer_names
+from widthwise.network.weight import Weight
 from widthwise.scaling import AbstractScaling
 
 
@@ -95,9 +96,7 @@ class FiniteNetwork(eqx.Module):
     ) -> dict[str, Float[Array, "n k"]]:
         """The features after each logged layer, by the layer's name (see network/names.py)."""
         weights = self.effective(parameters)
-        layers, own = (self.network,), (weights,)
-        if isinstance(self.network, Chain):
-            layers, own = self.network.layers, weights
+        layers, own = self.network.sequence, self.network.in_sequence(weights)
         names, found = dict(layer_names(self.network)), {}
         for index, (layer, tensors) in enumerate(zip(layers, own, strict=True)):
             x = jax.vmap(lambda row, f=layer, w=tensors: run(f, w, row))(x)

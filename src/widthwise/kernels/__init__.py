@@ -4,3 +4,5 @@ from widthwise.kernels.matrix import KernelDiagonals as KernelDiagonals
 from widthwise.kernels.matrix import KernelMatrices as KernelMatrices
 from widthwise.kernels.matrix import kernel_diagonal as kernel_diagonal
 from widthwise.kernels.matrix import kernel_matrix as kernel_matrix
+from widthwise.kernels.monte_carlo import KernelEstimates as KernelEstimates
+from widthwise.kernels.monte_carlo import MonteCarlo as MonteCarlo

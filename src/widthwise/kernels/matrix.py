@@ -2,17 +2,26 @@
 
 import functools
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Num
 
+from widthwise.kernels.monte_carlo import (
+    KernelEstimates,
+    MonteCarlo,
+    sampled_diagonal,
+    sampled_layers,
+    sampled_rows,
+    sampled_tile,
+)
 from widthwise.memory import check_free
 from widthwise.network.begin import begin, check_rows, input_signal
 from widthwise.network.build import tangents
-from widthwise.network.layer import AbstractLayer, Chain
+from widthwise.network.layer import AbstractLayer
 from widthwise.network.moments import AbstractMoments, Moments
 from widthwise.network.signal import Pairs
 from widthwise.scaling import NTK, AbstractScaling
@@ -36,6 +45,17 @@ class KernelDiagonals(NamedTuple):
     ntk: Float[np.ndarray, " n"]
 
 
+class Way(NamedTuple):
+    """How kernels come from a network."""
+
+    kind: type  # of the result
+    tile_rows: Callable[..., int]  # of a network and the shape of one row
+    diagonal_rows: Callable[..., int]
+    tile: Callable[..., Any]  # of a network, its tangents and two sides, to the result's fields
+    diagonal: Callable[..., Any]
+    layers: Callable[..., Any]
+
+
 def kernel_matrix(
     network: AbstractLayer,
     x1: Num[np.ndarray, "n *s d"],
@@ -43,7 +63,7 @@ def kernel_matrix(
     *,
     scaling: AbstractScaling | None = None,
     width: float = math.inf,
-) -> KernelMatrices:
+) -> KernelMatrices | KernelEstimates:
     """The NNGP and tangent kernels of a network, in float64.
 
     >>> net = Dense() >> Relu() >> Readout()
@@ -52,30 +72,33 @@ def kernel_matrix(
 
     Args:
         network: layers; a network that does not end in `Readout()` gives its last features'.
+            `MonteCarlo(network)` gives `KernelEstimates`, with their standard errors.
         x1, x2: rows of inputs, or grids of positions with the features last (images are n, height,
             width, channels); without x2, x1 against itself.
         scaling: `NTK()` unless given; it decides what each layer adds to the tangent kernel.
         width: the width whose constants enter; only the standard parametrization's differ.
 
     Raises ValueError for inputs without rows and features or not finite, for networks that leave a
-    grid of positions, and MemoryError, before anything is computed, for matrices that do not fit
-    into memory.
+    grid of positions or have layers without a rule at infinite width, and MemoryError for matrices
+    that do not fit into memory, before anything is computed.
     """
     x1 = _checked(x1, "x1")
     x2 = None if x2 is None else _checked(x2, "x2")
     if x2 is not None and x1.shape[1:] != x2.shape[1:]:
         one, other = (f"{' x '.join(map(str, x.shape[1:]))} columns" for x in (x1, x2))
         raise ValueError(f"x1 has {one} and x2 has {other}: they must agree.")
+    way = way_of(network)
     rows, columns = len(x1), len(x1 if x2 is None else x2)
-    check_memory(rows, columns)
+    check_memory(rows, columns, len(way.kind._fields))
     for x in (x1, x2):
         if x is not None:
             check_rows(network, x)
     if not width >= 1:
         raise ValueError(f"width is {width}: give a positive number, or inf.")
+    _check_vector(network, x1.shape[1:])
     scaling = NTK() if scaling is None else scaling
-    nngp, ntk = np.empty((rows, columns)), np.empty((rows, columns))
-    tile = tile_rows(network, x1.shape[1:])
+    found = [np.empty((rows, columns)) for _ in way.kind._fields]
+    tile = way.tile_rows(network, x1.shape[1:])
     with float64():
         own = tangents(network, x1.shape[1:], scaling, width)
         for i in range(0, rows, tile):
@@ -83,15 +106,16 @@ def kernel_matrix(
                 a, b = slice(i, i + tile), slice(j, j + tile)
                 same = x2 is None and i == j
                 other = None if same else (x1 if x2 is None else x2)[b]
-                nngp[a, b], ntk[a, b] = _tile(network, own, x1[a], other)
-                if x2 is None and i != j:
-                    nngp[b, a], ntk[b, a] = nngp[a, b].T, ntk[a, b].T
-    if not (np.isfinite(nngp).all() and np.isfinite(ntk).all()):
+                for whole, part in zip(found, _tile(way, network, own, x1[a], other), strict=True):
+                    whole[a, b] = part
+                    if x2 is None and i != j:
+                        whole[b, a] = part.T
+    if not all(np.isfinite(whole).all() for whole in found):
         raise ValueError(
             f"The kernel of {network!r} is not finite on these rows: rescale them, or look for a "
             "function in it that is not finite on all numbers."
         )
-    return KernelMatrices(nngp, ntk)
+    return way.kind(*found)
 
 
 def kernel_diagonal(
@@ -106,11 +130,13 @@ def kernel_diagonal(
     """
     x = _checked(x, "x")
     check_rows(network, x)
-    tile = tile_rows(network, x.shape[1:]) ** 2
+    way = way_of(network)
+    _check_vector(network, x.shape[1:])
+    tile = way.diagonal_rows(network, x.shape[1:])
     with float64():
         own = tangents(network, x.shape[1:], NTK() if scaling is None else scaling)
         found = [
-            [np.asarray(part)[: len(own_x)] for part in _alone(network, own, _padded(own_x))]
+            [np.asarray(part)[: len(own_x)] for part in way.diagonal(network, own, _padded(own_x))]
             for own_x in (x[i : i + tile] for i in range(0, len(x), tile))
         ]
         return KernelDiagonals(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
@@ -119,7 +145,7 @@ def kernel_diagonal(
 @functools.partial(jax.jit, static_argnums=0)
 def _alone(network, own, x):
     def one(row):
-        found = _ended(network, network.kernel(own, begin(network, row[None])))
+        found = _ended(network.kernel(own, begin(network, row[None])))
         return found.xy[0, 0], found.ntk[0, 0]
 
     return jax.vmap(one)(x)
@@ -128,7 +154,7 @@ def _alone(network, own, x):
 def tile_rows(network: AbstractLayer, shape: tuple[int, ...]) -> int:
     """Rows of a tile, so that it holds ENTRIES pairs of positions at most."""
     incoming, most = input_signal(shape), 1
-    for layer in network.layers if isinstance(network, Chain) else (network,):
+    for layer in network.sequence:
         most = max(most, incoming.positions or 1)
         incoming = layer.signal(incoming)
     all_pairs = network.needs(Pairs.SAME) is Pairs.ALL
@@ -136,12 +162,12 @@ def tile_rows(network: AbstractLayer, shape: tuple[int, ...]) -> int:
     return max(1, min(TILE, 1 << int(math.log2(max(1.0, ENTRIES**0.5 / each)))))
 
 
-def _tile(network, own, x1, x2) -> tuple[np.ndarray, np.ndarray]:
+def _tile(way: Way, network, own, x1, x2) -> list[np.ndarray]:
     """One tile, padded to a power of two: a few compiled shapes serve all data."""
     n, m = len(x1), len(x1 if x2 is None else x2)
-    found = _through(network, own, _padded(x1), None if x2 is None else _padded(x2))
-    nngp, ntk = (np.asarray(k)[:n, :m] for k in found)
-    return (_mirrored(nngp), _mirrored(ntk)) if x2 is None else (nngp, ntk)
+    found = way.tile(network, own, _padded(x1), None if x2 is None else _padded(x2))
+    cut = [np.asarray(kernel)[:n, :m] for kernel in found]
+    return [_mirrored(kernel) for kernel in cut] if x2 is None else cut
 
 
 def _padded(x: np.ndarray) -> jax.Array:
@@ -152,18 +178,22 @@ def _padded(x: np.ndarray) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _through(network, own, x1, x2):
-    found = _ended(network, network.kernel(own, begin(network, x1, x2)))
+    found = _ended(network.kernel(own, begin(network, x1, x2)))
     return found.xy, found.ntk
 
 
-def _ended(network: AbstractLayer, moments: AbstractMoments) -> Moments:
-    """What a network leaves, a vector."""
+def _ended(moments: AbstractMoments) -> Moments:
+    """What a network leaves."""
     found = moments.mixed()
-    if not isinstance(found, Moments):
+    assert isinstance(found, Moments)  # _check_vector has seen to it
+    return found
+
+
+def _check_vector(network: AbstractLayer, shape: tuple[int, ...]) -> None:
+    if network.signal(input_signal(shape)).shape:
         raise ValueError(
             f"{network!r} leaves a grid of positions: end it in Flatten() or GlobalAveragePool()."
         )
-    return found
 
 
 def _mirrored(kernel: np.ndarray) -> np.ndarray:
@@ -178,21 +208,35 @@ def layer_kernels(
     x = np.asarray(x, dtype=np.float64)
     with float64():
         own = tangents(network, x.shape[1:], NTK() if scaling is None else scaling)
-        found = _each_layer(network, own, _padded(x))
+        found = way_of(network).layers(network, own, _padded(x))
         return [np.asarray(kernel)[: len(x), : len(x)] for kernel in found]
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _each_layer(network, own, x):
-    chain, moments = isinstance(network, Chain), begin(network, x)
-    layers, own = (network.layers, own) if chain else ((network,), (own,))
-    found = []
-    for layer, weights in zip(layers, own, strict=True):
+    moments, found = begin(network, x), []
+    for layer, weights in zip(network.sequence, network.in_sequence(own), strict=True):
         moments = layer.kernel(weights, moments)
         vector = moments.flattened().mixed()
         assert isinstance(vector, Moments)
         found.append(vector.xy)
     return found
+
+
+def way_of(network: AbstractLayer) -> Way:
+    """By rules of its layers, or by sampling; ValueError, in a sentence that names the way out, for
+    layers that have no rule."""
+    if isinstance(network, MonteCarlo):
+        return Way(
+            KernelEstimates, sampled_rows, sampled_rows,
+            sampled_tile, sampled_diagonal, sampled_layers,
+        )  # fmt: skip
+    if (sentence := network.refusal()) is not None:
+        raise ValueError(sentence)
+    return Way(
+        KernelMatrices, tile_rows, lambda network, shape: tile_rows(network, shape) ** 2,
+        _through, _alone, _each_layer,
+    )  # fmt: skip
 
 
 def _checked(x, name: str) -> np.ndarray:
@@ -209,7 +253,7 @@ def _checked(x, name: str) -> np.ndarray:
     return x
 
 
-def check_memory(rows: int, columns: int) -> None:
+def check_memory(rows: int, columns: int, matrices: int = 2) -> None:
     """Raises MemoryError for kernel matrices of this size that do not fit into free memory."""
-    need = 4 * 8 * rows * columns  # two kernels, and as much again for a solve
+    need = 2 * matrices * 8 * rows * columns  # the kernels, and as much again for a solve
     check_free(need, f"Kernel matrices of {rows} by {columns} rows", "use fewer rows")

@@ -6,8 +6,9 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float
 
-from widthwise.kernels import kernel_matrix
+from widthwise.kernels import MonteCarlo, kernel_matrix
 from widthwise.kernels.matrix import check_memory
+from widthwise.kernels.monte_carlo import told
 from widthwise.learner import AbstractLearner, Posterior
 from widthwise.limits.base import (
     UNKEPT,
@@ -50,6 +51,11 @@ class NNGP(AbstractLimit):
     learner: Posterior
 
     def refusal(self) -> str | None:
+        if self.learner.tune and isinstance(self.network, MonteCarlo):
+            return (
+                "The log evidence chooses variances by gradients of closed forms, which "
+                "MonteCarlo(network) has not: leave tune out."
+            )
         vanishing = (
             output_exponent(specify(self.network, trial_inputs(self.network), None), self.scaling)
             < 0
@@ -76,7 +82,9 @@ class NNGP(AbstractLimit):
                 network, x, y, scaling=self.scaling, kernel=which, noise=noise
             )
             notes.append(f"The log evidence chose noise {noise:.3g} and the network {network!r}.")
-        kernel = getattr(kernel_matrix(network, x, scaling=self.scaling), which)
+        found = kernel_matrix(network, x, scaling=self.scaling)
+        notes += told(network, found, which)
+        kernel = getattr(found, which)
         if noise is None:
             noise, _ = best_noise(kernel, y)
             notes.append(f"The log evidence chose a noise variance of {noise:.3g}.")

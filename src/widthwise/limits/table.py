@@ -7,7 +7,7 @@ from widthwise.limits.base import AbstractLimit, EmptyCell
 from widthwise.lookup import offered
 from widthwise.network.begin import trial_inputs
 from widthwise.network.build import is_weight, specify
-from widthwise.network.layer import AbstractLayer
+from widthwise.network.layer import AbstractLayer, AbstractWhole
 from widthwise.scaling import AbstractScaling, Role
 
 
@@ -37,6 +37,18 @@ def regime(network: AbstractLayer, scaling: AbstractScaling, learner: AbstractLe
     return "rich" if found.regime == "feature learning" else "lazy"
 
 
+def check_rules(network: AbstractLayer, row: str) -> None:
+    """Raises EmptyCell for a network with layers that have no rule at infinite width, in the row
+    whose limits go by such rules, and for one whose kernels are estimated in the other."""
+    if row == "lazy" and (sentence := network.refusal()) is not None:
+        raise EmptyCell(sentence)
+    if row == "rich" and isinstance(network, AbstractWhole):
+        raise EmptyCell(
+            f"{type(network).__name__}(network) has the kernels of networks as they are drawn, and "
+            "under a rich scaling features move: use NTK() or Standard(), or the network itself."
+        )
+
+
 def lookup(
     network: AbstractLayer, scaling: AbstractScaling, learner: AbstractLearner
 ) -> AbstractLimit:
@@ -48,6 +60,7 @@ def lookup(
     Raises EmptyCell where no limit is known here, ValueError for an unstable scaling.
     """
     row, refusals = regime(network, scaling, learner), []
+    check_rules(network, row)
     for kind in all_limits():
         if kind.regime == row and isinstance(learner, kind.learners):
             limit = kind(network, scaling, learner)  # type: ignore[call-arg]

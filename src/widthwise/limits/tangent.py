@@ -6,8 +6,9 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float
 
-from widthwise.kernels import KernelMatrices, kernel_matrix
+from widthwise.kernels import KernelEstimates, KernelMatrices, kernel_matrix
 from widthwise.kernels.matrix import check_memory, layer_kernels
+from widthwise.kernels.monte_carlo import told
 from widthwise.learner import AbstractLearner, GradientDescent, GradientFlow
 from widthwise.limits.base import UNKEPT, AbstractLimit, AbstractPrepared, Start, Trained, Work
 from widthwise.limits.descent import AbstractDescent, descent_of
@@ -84,8 +85,8 @@ class TangentKernel(AbstractLimit):
 class _Prepared(AbstractPrepared):
     limit: TangentKernel
     problem: Problem
-    train_kernels: KernelMatrices
-    cross: KernelMatrices
+    train_kernels: KernelMatrices | KernelEstimates
+    cross: KernelMatrices | KernelEstimates
     descent: AbstractDescent
 
     def train(self, start: Start | None = None, work: Work = UNKEPT) -> Trained:
@@ -107,7 +108,8 @@ class _Prepared(AbstractPrepared):
             None if start is None else start.function, response,
             None if response is None else response @ self.train_kernels.nngp @ response.T,
         )  # fmt: skip
-        return Trained(state, trajectory, self.descent.notes())
+        notes = told(self.limit.network, self.train_kernels, "ntk")
+        return Trained(state, trajectory, (*notes, *self.descent.notes()))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,6 @@ from widthwise.network.layer import AbstractLayer as AbstractLayer
 from widthwise.network.layer import Chain as Chain
 from widthwise.network.layer import Identity as Identity
 from widthwise.network.layer import Sum as Sum
-from widthwise.network.layer import Weight as Weight
 from widthwise.network.moments import AbstractMoments as AbstractMoments
 from widthwise.network.moments import Moments as Moments
 from widthwise.network.moments import Tangent as Tangent
@@ -29,6 +28,7 @@ from widthwise.network.pool import AveragePool as AveragePool
 from widthwise.network.pool import Flatten as Flatten
 from widthwise.network.pool import GlobalAveragePool as GlobalAveragePool
 from widthwise.network.pool import GlobalSumPool as GlobalSumPool
+from widthwise.network.pool import MaxPool as MaxPool
 from widthwise.network.pool import SumPool as SumPool
 from widthwise.network.positions import Crop as Crop
 from widthwise.network.positions import PositionMatrix as PositionMatrix
@@ -37,3 +37,4 @@ from widthwise.network.reader import Unflatten as Unflatten
 from widthwise.network.signal import Signal as Signal
 from widthwise.network.signal import Size as Size
 from widthwise.network.usual import usual_network as usual_network
+from widthwise.network.weight import Weight as Weight

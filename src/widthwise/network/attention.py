@@ -11,11 +11,12 @@ from widthwise.network.context import Context, softmax
 from widthwise.network.conv import grid_of
 from widthwise.network.dense import not_after_readout
 from widthwise.network.grid import AbstractPairGrid
-from widthwise.network.layer import AbstractLayer, Weight
+from widthwise.network.layer import AbstractLayer, no_closed_form
 from widthwise.network.moments import AbstractMoments, Tangent
 from widthwise.network.places import correlations
 from widthwise.network.pool import all_pairs, needs_grid
 from widthwise.network.signal import Pairs, Signal, Size
+from widthwise.network.weight import Weight
 from widthwise.scaling import Number
 
 Mechanism = Literal["softmax", "identity", "relu", "abs"]
@@ -162,19 +163,28 @@ class Heads(eqx.Module):
 
 class MultiHeadAttention(AbstractLayer):
     """Global self-attention with scores divided by the root of the number of key features, which
-    fluctuate from head to head at any width; as many heads as the network is wide, and the scores
-    as they are, without softmax: with it there is no closed form.
+    fluctuate from head to head at any width; as many heads as the network is wide.
 
     >>> Unflatten() >> Conv() >> MultiHeadAttention() >> Relu() >> Flatten() >> Readout()
     Unflatten() >> Conv() >> MultiHeadAttention() >> Relu() >> Flatten() >> Readout()
 
+    The scores have a closed form as they are only. Others are refused at width inf but for
+    `MonteCarlo(network)`; there, many heads of `head_size` key features are Hron et al.'s limit up
+    to a part of order 1 / head_size, by which the scores of a head are not Gaussian.
+
     Args:
+        mechanism: "identity", or "softmax", "relu" or "abs" of the scores, each over the other
+            positions.
+        head_size: key features of a head; with identity the limit does not depend on it. A head
+            has one value.
         query_variance, key_variance, value_variance, out_variance: entries of these weights start
             with variance ... / fan_in.
         bias_variance, bias_multiplier, lr_multiplier: as for `Dense`.
     """
 
     source: ClassVar[str] = "hron2020, section 3.1"
+    mechanism: Mechanism = eqx.field(default="identity", static=True)
+    head_size: int = eqx.field(default=1, static=True)
     query_variance: Number = 1.0
     key_variance: Number = 1.0
     value_variance: Number = 1.0
@@ -184,6 +194,8 @@ class MultiHeadAttention(AbstractLayer):
     lr_multiplier: Number = 1.0
 
     def __check_init__(self):
+        settings.one_of(self, "mechanism", tuple(MECHANISMS))
+        settings.whole(self, "head_size")
         for name in ("query_variance", "key_variance", "value_variance", "out_variance"):
             settings.number(self, name, above=0)
         for name in ("bias_variance", "bias_multiplier", "lr_multiplier"):
@@ -198,22 +210,43 @@ class MultiHeadAttention(AbstractLayer):
         if incoming.size is None:
             raise ValueError(f"The number of features that arrive at {self!r} is not known.")
         read, wide, rate = incoming.size, Size(times=1), self.lr_multiplier
+        heads = wide.by(self.head_size)
         return Heads(
-            Weight(read, wide, self.query_variance, lr_multiplier=rate),
-            Weight(read, wide, self.key_variance, lr_multiplier=rate),
+            Weight(read, heads, self.query_variance, lr_multiplier=rate),
+            Weight(read, heads, self.key_variance, lr_multiplier=rate),
             Weight(read, wide, self.value_variance, lr_multiplier=rate),
             Weight(wide, wide, self.out_variance, lr_multiplier=rate),
             Weight(None, wide, self.bias_variance, self.bias_multiplier, rate),
         )
 
     def apply(self, weights, x):
-        # one key feature a head: its scores are the products of queries and keys
+        return self.apply_known(weights, x, Context())
+
+    def apply_known(self, weights, x, context):
+        there = None if context.present is None else context.present.ravel()
         rows = x.reshape(-1, x.shape[-1])
-        read = jnp.sum((rows @ weights.key) * (rows @ weights.value), axis=0)
-        out = (rows @ weights.query) * read @ weights.out + weights.bias
-        return out.reshape(*x.shape[:-1], -1)
+        keys, queries = (
+            (rows @ matrix).reshape(len(rows), -1, self.head_size)
+            for matrix in (weights.key, weights.query)
+        )
+        values = rows @ weights.value
+        if self.mechanism == "identity":  # no scores of pairs need be held
+            read = jnp.einsum("jhd,jh->hd", keys, values)
+            heads = jnp.einsum("ihd,hd->ih", queries, read) / self.head_size**0.5
+        else:
+            scores = jnp.einsum("ihd,jhd->hij", queries, keys) / self.head_size**0.5
+            heads = jnp.einsum("hij,jh->ih", MECHANISMS[self.mechanism](scores, there), values)
+        return (heads @ weights.out + weights.bias).reshape(*x.shape[:-1], -1)
+
+    def refusal(self) -> str | None:
+        if self.mechanism == "identity":
+            return None
+        chosen = f"(mechanism={self.mechanism!r})"
+        return no_closed_form(f"MultiHeadAttention{chosen}", f"SelfAttention{chosen}")
 
     def kernel(self, weights, moments):
+        if (sentence := self.refusal()) is not None:
+            raise ValueError(sentence)
         found = pairs_of(moments).gated(weights.query, weights.key, weights.value)
         return found.affine(weights.out, weights.bias)
 

@@ -10,7 +10,7 @@ import numpy as np
 from widthwise.network.context import Known, run, values_of
 from widthwise.network.grid import SameGrid
 from widthwise.network.known import KnownGrid
-from widthwise.network.layer import AbstractLayer, Chain
+from widthwise.network.layer import AbstractLayer
 from widthwise.network.moments import AbstractMoments, Moments
 from widthwise.network.pairs import PairGrid
 from widthwise.network.reader import AbstractReader, Unflatten
@@ -53,7 +53,7 @@ def check_rows(network: AbstractLayer, x) -> None:
     context = found.context if isinstance(found, Known) else None
     if context is None or context.present is None:
         return
-    for layer in (None, *network.layers) if isinstance(network, Chain) else (None,):
+    for layer in (None, *network.sequence):
         if layer is not None and not isinstance(layer, AbstractReader):
             context = jax.vmap(layer.after)(context)
         if context is None or context.present is None:
@@ -69,8 +69,7 @@ def check_rows(network: AbstractLayer, x) -> None:
 
 def readers(network: AbstractLayer) -> tuple[AbstractReader, ...]:
     """The layers in front that say how data is read."""
-    layers = network.layers if isinstance(network, Chain) else (network,)
-    found = itertools.takewhile(lambda layer: isinstance(layer, AbstractReader), layers)
+    found = itertools.takewhile(lambda layer: isinstance(layer, AbstractReader), network.sequence)
     return tuple(found)  # type: ignore[arg-type]
 
 

@@ -8,17 +8,17 @@ import jax
 import jax.numpy as jnp
 
 from widthwise.network.context import Context
-from widthwise.network.layer import (
-    AbstractLayer,
-    Identity,
+from widthwise.network.joining import (
     alike,
     applied,
     check_independent,
     check_readers,
+    first_refusal,
     joined,
     run_each,
     same_shape,
 )
+from widthwise.network.layer import AbstractLayer, Identity
 from widthwise.network.moments import AbstractMoments, Mixture
 from widthwise.network.signal import OUTPUTS, Pairs, Signal, Size
 
@@ -89,6 +89,9 @@ class Concatenate(AbstractLayer):
     def needs(self, after: Pairs) -> Pairs:
         return max(branch.needs(after) for branch in self.branches)
 
+    def refusal(self) -> str | None:
+        return first_refusal(self.branches)
+
     def fresh(self) -> bool:
         return all(branch.fresh() for branch in self.branches)
 
@@ -148,6 +151,9 @@ class Product(AbstractLayer):
 
     def needs(self, after: Pairs) -> Pairs:
         return max(branch.needs(after) for branch in self.branches)
+
+    def refusal(self) -> str | None:
+        return first_refusal(self.branches)
 
     def fresh(self) -> bool:
         return False

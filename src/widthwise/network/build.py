@@ -7,9 +7,10 @@ import jax
 from jaxtyping import PyTree
 
 from widthwise.network.begin import input_signal
-from widthwise.network.layer import AbstractLayer, Weight
+from widthwise.network.layer import AbstractLayer
 from widthwise.network.moments import Tangent
 from widthwise.network.signal import OUTPUTS, Size
+from widthwise.network.weight import Weight
 from widthwise.scaling import AbstractScaling, Power, Role, Slot
 
 

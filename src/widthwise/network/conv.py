@@ -12,10 +12,11 @@ from widthwise import settings
 from widthwise.network.context import Context
 from widthwise.network.dense import Affine, check_affine, not_after_readout
 from widthwise.network.grid import AbstractGrid
-from widthwise.network.layer import AbstractLayer, Weight
+from widthwise.network.layer import AbstractLayer
 from widthwise.network.moments import AbstractMoments
 from widthwise.network.signal import Signal, Size
 from widthwise.network.taps import PADDINGS, Padding, Taps
+from widthwise.network.weight import Weight
 from widthwise.scaling import Number
 
 AXES = "XYZ"

@@ -6,8 +6,9 @@ from typing import ClassVar
 import equinox as eqx
 
 from widthwise import settings
-from widthwise.network.layer import AbstractLayer, Weight
+from widthwise.network.layer import AbstractLayer
 from widthwise.network.signal import OUTPUTS, Signal, Size
+from widthwise.network.weight import Weight
 from widthwise.scaling import Number
 
 

@@ -1,66 +1,18 @@
 """The algebra of layers: one description, read as a finite network and as its limit."""
 
 import abc
-import functools
 import itertools
-import math
-from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 from jaxtyping import Array, Float, PyTree
 
 from widthwise import settings
-from widthwise.network.context import Context, Known, run, values_of
+from widthwise.network.context import Context, run, values_of
+from widthwise.network.joining import alike, applied, check_readers, first_refusal, joined, run_each
 from widthwise.network.moments import AbstractMoments, Tangent
-from widthwise.network.signal import Pairs, Signal, Size
-from widthwise.scaling import Number, Power, Role
-
-
-class Weight(eqx.Module):
-    """One tensor that a layer owns, before any width or scaling is chosen.
-
-    In the NTK parametrization it enters as gain * w with w ~ N(0, std^2); other scalings move
-    powers of the width between the two. `fan_in` is None for a bias. A filter has one matrix for
-    each of its taps, whose inputs all add to one sum; `copies` are of positions that each have
-    weights of their own.
-    """
-
-    fan_in: Size | None
-    fan_out: Size
-    variance: Number
-    gain: Number = 1.0  # biases only: a weight's gain follows from variance and fan-in
-    lr_multiplier: Number = 1.0
-    taps: tuple[int, ...] = ()
-    copies: tuple[int, ...] = ()
-
-    @property
-    def inputs(self) -> Size:
-        """What one output reads; a bias reads the constant 1."""
-        return Size(fixed=1) if self.fan_in is None else self.fan_in.by(math.prod(self.taps))
-
-    def shape(self, width: int) -> tuple[int, ...]:
-        """Of the tensor at a width."""
-        sizes = (self.fan_out,) if self.fan_in is None else (self.fan_in, self.fan_out)
-        return (*self.copies, *self.taps, *(size.at(width) for size in sizes))
-
-    @property
-    def role(self) -> Role:
-        if self.fan_in is None:
-            return Role.BIAS if self.fan_out.grows else Role.FIXED
-        if self.fan_in.grows:
-            return Role.HIDDEN if self.fan_out.grows else Role.OUTPUT
-        return Role.INPUT if self.fan_out.grows else Role.FIXED
-
-    def natural(self) -> tuple[Power, Power]:
-        """(gain, std) in the NTK parametrization, as powers of the width."""
-        if self.fan_in is None:
-            zero = isinstance(self.gain, (int, float)) and self.gain == 0
-            std = 0.0 if zero else self.variance**0.5 / self.gain
-            return Power(self.gain), Power(std)
-        count = self.inputs.times if self.fan_in.grows else self.inputs.fixed
-        exponent = -0.5 if self.fan_in.grows else 0.0
-        return Power((self.variance / count) ** 0.5, exponent), Power(1.0)
+from widthwise.network.signal import Pairs, Signal
+from widthwise.network.weight import Weight
 
 
 class AbstractLayer(eqx.Module):
@@ -103,6 +55,20 @@ class AbstractLayer(eqx.Module):
         """`apply` where some positions, which hold zeros, are not there, or are linked."""
         return self.apply(weights, x)
 
+    def refusal(self) -> str | None:
+        """Why the layer has no rule at infinite width, in a sentence that names the way out; None
+        where it has one."""
+        return None
+
+    @property
+    def sequence(self) -> "tuple[AbstractLayer, ...]":
+        """The layers that are passed one after another."""
+        return (self,)
+
+    def in_sequence(self, weights: PyTree) -> tuple[PyTree, ...]:
+        """Its weights layer by layer, as in `sequence`."""
+        return (weights,)
+
     def __repr__(self) -> str:
         return settings.shown(self)
 
@@ -119,6 +85,10 @@ def _check_layers(*layers) -> None:
         if not isinstance(layer, AbstractLayer):
             raise TypeError(
                 f"{layer!r} is no layer: compose layers such as Dense() >> Relu() >> Readout()."
+            )
+        if isinstance(layer, AbstractWhole):
+            raise TypeError(
+                f"{layer!r} is a whole network: compose its layers, then wrap them all."
             )
 
 
@@ -176,6 +146,16 @@ class Chain(AbstractLayer):
     def reads(self) -> bool:
         return any(layer.reads() for layer in self.layers)
 
+    def refusal(self) -> str | None:
+        return first_refusal(self.layers)
+
+    @property
+    def sequence(self) -> tuple[AbstractLayer, ...]:
+        return self.layers
+
+    def in_sequence(self, weights):
+        return weights
+
     def fresh(self) -> bool:
         for layer in reversed(self.layers):
             if not _passes(layer):
@@ -186,6 +166,50 @@ class Chain(AbstractLayer):
         return " >> ".join(
             f"({layer!r})" if isinstance(layer, Sum) else repr(layer) for layer in self.layers
         )
+
+
+class AbstractUnruled(AbstractLayer):
+    """A layer without a rule at infinite width: finite networks draw and apply it."""
+
+    instead: ClassVar[str]  # what has a rule
+
+    def refusal(self) -> str | None:
+        return no_closed_form(type(self).__name__, self.instead)
+
+    def kernel(self, weights, moments):
+        raise ValueError(self.refusal())
+
+
+class AbstractWhole(AbstractLayer):
+    """A whole network, whose kernels at infinite width come from elsewhere than its layers' rules;
+    at finite widths it is that network."""
+
+    network: eqx.AbstractVar[Chain]
+
+    def signal(self, incoming: Signal) -> Signal:
+        return self.network.signal(incoming)
+
+    def weights(self, incoming: Signal):
+        return self.network.weights(incoming)
+
+    def apply(self, weights, x):
+        return self.network.apply(weights, x)
+
+    def kernel(self, weights, moments):
+        raise ValueError(f"{self!r} has no rule of moments: ask kernel_matrix for its kernels.")
+
+    def needs(self, after: Pairs) -> Pairs:
+        return self.network.needs(after)
+
+    @property
+    def sequence(self) -> tuple[AbstractLayer, ...]:
+        return self.network.layers
+
+    def in_sequence(self, weights):
+        return weights
+
+    def fresh(self) -> bool:
+        return self.network.fresh()
 
 
 class Identity(AbstractLayer):
@@ -260,6 +284,9 @@ class Sum(AbstractLayer):
     def needs(self, after: Pairs) -> Pairs:
         return max(branch.needs(after) for branch in self.branches)
 
+    def refusal(self) -> str | None:
+        return first_refusal(self.branches)
+
     def fresh(self) -> bool:
         return all(branch.fresh() for branch in self.branches)
 
@@ -270,70 +297,16 @@ class Sum(AbstractLayer):
         )
 
 
-def check_readers(layers: Iterable[AbstractLayer]) -> None:
-    """Refuses layers that read data, in branches or behind others."""
-    for layer in layers:
-        if layer.reads():
-            raise ValueError(f"{layer!r} reads rows of data: put it first, in front of all others.")
+def no_closed_form(name: str, instead: str) -> str:
+    """The sentence that refuses a layer at infinite width.
 
-
-def check_independent(layer: AbstractLayer, branches: tuple[AbstractLayer, ...]) -> None:
-    """Refuses branches of which more than one does not end in fresh weights."""
-    check_readers(branches)
-    stale = [x for x in branches if not x.fresh()]
-    if len(stale) > 1:
-        raise ValueError(
-            f"The branches {', '.join(map(repr, stale))} of a {type(layer).__name__} share their "
-            "input without weights of their own in between, so they are not independent: end all "
-            "but one branch in Dense(), or write what they make as one Elementwise function."
-        )
-
-
-def applied(layer: AbstractLayer, weights, x, context: Context) -> Any:
-    """One example, with its context, through a layer that hands it on to others."""
-    return layer.apply(weights, Known(x, context))  # type: ignore[arg-type]
-
-
-def run_each(branches, weights, x) -> list[Array]:
-    """What each branch makes of one example."""
-    return [values_of(run(b, own, x)) for b, own in zip(branches, weights, strict=True)]
-
-
-def joined(branches, context: Context) -> Context | None:
-    """What is known of the positions that branches leave together."""
-    found = [branch.after(context) for branch in branches]
-    if any(one is None for one in found):
-        return None
-    return functools.reduce(Context.joined, found)
-
-
-def alike(layer: AbstractLayer, leaving: list[Signal]) -> Signal:
-    """What branches leave that are joined feature by feature; ValueError where they differ."""
-    sizes = {str(x.size): x.size for x in leaving if x.size is not None}
-    if len(sizes) > 1:
-        raise ValueError(
-            f"The branches of {layer!r} leave {' and '.join(sorted(sizes))} features: branches "
-            "that are joined need equal sizes."
-        )
-    known = [x.gaussian for x in leaving]
-    gaussian = False if False in known else (None if None in known else True)
-    size = next(iter(sizes.values()), None)
-    return Signal(size, gaussian, same_shape(layer, leaving), leaving[0].linked)
-
-
-def same_shape(layer: AbstractLayer, leaving: list[Signal]) -> tuple[int | None, ...] | None:
-    """The grid that all branches leave; ValueError where they leave different ones."""
-    shapes = [x.shape for x in leaving if x.shape is not None]
-    if not shapes:
-        return None
-    fits = len({len(shape) for shape in shapes}) == 1
-    extents = [{e for e in axis if e is not None} for axis in zip(*shapes, strict=fits)]
-    if not fits or any(len(axis) > 1 for axis in extents):
-        raise ValueError(
-            f"The branches of {layer!r} leave {' and '.join(str(x) for x in leaving)}: branches "
-            "that are joined need equal grids of positions."
-        )
-    return tuple(next(iter(axis), None) for axis in extents)
+    >>> no_closed_form("MaxPool", "AveragePool").split(": ")[1]
+    'use AveragePool, or MonteCarlo(network, samples=...).'
+    """
+    return (
+        f"{name} has no closed form at infinite width: use {instead}, or "
+        "MonteCarlo(network, samples=...)."
+    )
 
 
 def _passes(layer: AbstractLayer) -> bool:

@@ -1,7 +1,7 @@
 """Which layers of a network are logged, and under which names."""
 
 from widthwise.network.dense import Readout
-from widthwise.network.layer import AbstractLayer, Chain
+from widthwise.network.layer import AbstractLayer
 from widthwise.network.nonlinear import AbstractNonlinearity
 
 
@@ -12,7 +12,7 @@ def layer_names(network: AbstractLayer) -> tuple[tuple[int, str], ...]:
     >>> layer_names(Dense() >> Relu() >> Dense() >> Erf() >> Readout())
     ((1, '1 Relu()'), (3, '2 Erf()'))
     """
-    layers = network.layers if isinstance(network, Chain) else (network,)
+    layers = network.sequence
     positions = [
         i
         for i, layer in enumerate(layers)

@@ -11,18 +11,12 @@ import numpy as np
 from widthwise import settings
 from widthwise.network.context import Context
 from widthwise.network.conv import grid_of, not_on_graphs
-from widthwise.network.layer import (
-    AbstractLayer,
-    Identity,
-    Weight,
-    alike,
-    applied,
-    check_independent,
-    run_each,
-)
+from widthwise.network.joining import alike, applied, check_independent, first_refusal, run_each
+from widthwise.network.layer import AbstractLayer, Identity
 from widthwise.network.moments import AbstractMoments, Mixture
 from widthwise.network.pool import needs_grid
 from widthwise.network.signal import OUTPUTS, Pairs, Signal, Size
+from widthwise.network.weight import Weight
 
 
 def correlations(shape: tuple[int, ...], decay: float | None) -> np.ndarray:
@@ -168,6 +162,9 @@ class ConcatenatePositions(AbstractLayer):
 
     def needs(self, after: Pairs) -> Pairs:
         return max(branch.needs(after) for branch in self.branches)
+
+    def refusal(self) -> str | None:
+        return first_refusal(self.branches)
 
     def fresh(self) -> bool:
         return all(branch.fresh() for branch in self.branches)

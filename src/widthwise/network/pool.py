@@ -11,7 +11,7 @@ from widthwise import settings
 from widthwise.network.context import Context
 from widthwise.network.conv import not_on_graphs
 from widthwise.network.grid import AbstractPairGrid
-from widthwise.network.layer import AbstractLayer
+from widthwise.network.layer import AbstractLayer, AbstractUnruled
 from widthwise.network.signal import Pairs, Signal
 from widthwise.network.taps import PADDINGS, Padding, Taps, window_matrix
 
@@ -51,7 +51,7 @@ class AbstractLinear(AbstractPositions):
         return Pairs.ALL
 
 
-class AbstractPool(AbstractLinear):
+class AbstractPool(AbstractPositions):
     """Windows of positions, each made one.
 
     Args:
@@ -79,7 +79,19 @@ class AbstractPool(AbstractLinear):
             for s, count, stride in zip(shape, self.window, strides, strict=True)
         )
 
+    def after(self, context: Context) -> Context:
+        assert context.present is not None  # no graph: `signal` has seen to it
+        shape = context.present.shape
+        return context.multiplied(tuple(
+            window_matrix(s, own, average=False, edges=False)
+            for s, own in zip(shape, self.taps(shape), strict=True)
+        ))  # fmt: skip
+
     def signal(self, incoming: Signal) -> Signal:
+        return self.pooled(incoming)
+
+    def pooled(self, incoming: Signal) -> Signal:
+        """What arrives, on the grid of the windows."""
         needs_order(self, incoming, len(self.window))
         if incoming.shape is None or None in incoming.shape:
             return incoming.moved((None,) * len(self.window))
@@ -93,7 +105,7 @@ class AbstractPool(AbstractLinear):
         return incoming.moved(found)
 
 
-class AveragePool(AbstractPool):
+class AveragePool(AbstractPool, AbstractLinear):
     """The mean of each window. Arguments as for `AbstractPool`, and
 
     >>> Unflatten((8, 8)) >> Conv() >> Relu() >> AveragePool() >> Flatten() >> Readout()
@@ -126,7 +138,7 @@ class AveragePool(AbstractPool):
         )
 
 
-class SumPool(AbstractPool):
+class SumPool(AbstractPool, AbstractLinear):
     """The sum of each window. Arguments as for `AbstractPool`.
 
     >>> Unflatten((8, 8)) >> Conv() >> Relu() >> SumPool() >> Flatten() >> Readout()
@@ -140,6 +152,40 @@ class SumPool(AbstractPool):
             window_matrix(s, own, average=False, edges=False)
             for s, own in zip(shape, self.taps(shape), strict=True)
         )
+
+
+class MaxPool(AbstractPool, AbstractUnruled):
+    """The largest value of each feature in each window. Arguments as for `AbstractPool`.
+
+    >>> Unflatten((8, 8)) >> Conv() >> Relu() >> MaxPool() >> Flatten() >> Readout()
+    Unflatten() >> Conv() >> Relu() >> MaxPool() >> Flatten() >> Readout()
+
+    The expectation of two maxima of Gaussians has no closed form, so width inf is refused but for
+    `MonteCarlo(network)`; finite widths train. With padding "SAME", windows at the edge see the
+    positions inside the grid only. What leaves is not Gaussian: put nonlinearities in front.
+    """
+
+    source: ClassVar[str] = "novak2019, section 4"
+    instead: ClassVar[str] = "AveragePool"
+
+    def signal(self, incoming: Signal) -> Signal:
+        found = self.pooled(incoming)
+        return found.remade(found.size, False)
+
+    def apply(self, weights, x):
+        for axis, own in enumerate(self.taps(x.shape[:-1])):
+            at, inside = own.reads(x.shape[axis])
+            read = jnp.moveaxis(jnp.take(x, at, axis=axis), (axis, axis + 1), (0, 1))
+            seen = jnp.where(inside.reshape(*inside.shape, *(1,) * (x.ndim - 1)), read, -jnp.inf)
+            x = jnp.moveaxis(jnp.max(seen, axis=1), 0, axis)
+        return x
+
+    def apply_known(self, weights, x, context):
+        there = context.present
+        if there is None:
+            return self.apply(weights, x)
+        found = self.apply(weights, jnp.where(there[..., None] > 0, x, -jnp.inf))
+        return jnp.where(jnp.isfinite(found), found, 0.0)
 
 
 class GlobalAveragePool(AbstractPositions):

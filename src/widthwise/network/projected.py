@@ -17,8 +17,9 @@ from jaxtyping import Float
 
 from widthwise.network.build import slot_of, specify
 from widthwise.network.dense import Affine
-from widthwise.network.layer import AbstractLayer, Weight
+from widthwise.network.layer import AbstractLayer
 from widthwise.network.stack import Stack, of_stack, stack_of
+from widthwise.network.weight import Weight
 from widthwise.scaling import AbstractScaling
 from widthwise.solve import float64
 

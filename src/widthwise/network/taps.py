@@ -52,6 +52,19 @@ class Taps(NamedTuple):
         reach = (extent - 1) * self.dilation + 1 + self.low + self.high
         return (reach - self.taps) // self.stride + 1
 
+    def reads(self, extent: int) -> tuple[np.ndarray, np.ndarray]:
+        """(outputs, taps) of the input that each output reads by each tap, and whether it lies
+        inside the grid; for inputs that do not stand apart.
+
+        >>> Taps.of(3, 3, 1, "SAME").reads(3)[0].tolist()
+        [[0, 0, 1], [0, 1, 2], [1, 2, 2]]
+        """
+        steps = self.stride * np.arange(self.outputs(extent))
+        at = steps[:, None] + np.arange(self.taps) - self.low
+        if self.circular:
+            return at % extent, np.ones(at.shape, bool)
+        return np.clip(at, 0, extent - 1), (at >= 0) & (at < extent)
+
     def slide(self, x: Float[Array, "..."], axes: tuple[int, ...]) -> Float[Array, "..."]:
         """The sum over k of what output i reads by tap k, along several axes at once: where two
         axes hold the positions of two inputs, both read by the same tap."""

@@ -9,10 +9,11 @@ import math
 from typing import NamedTuple
 
 from widthwise.network.build import slot_of, specify
-from widthwise.network.layer import AbstractLayer, Chain, Weight
+from widthwise.network.layer import AbstractLayer, Chain
 from widthwise.network.names import layer_names
 from widthwise.network.pointwise import AbstractNonlinearity
 from widthwise.network.stack import of_stack, stack_of
+from widthwise.network.weight import Weight
 from widthwise.scaling import AbstractScaling, Power, Role
 
 # The powers of the width, of std and of step, at which a tensor's part is of order one: the
