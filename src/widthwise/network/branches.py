@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from widthwise.network.layer import AbstractLayer, Identity, alike, same_shape
+from widthwise.network.layer import AbstractLayer, Identity, alike, branched, same_shape
 from widthwise.network.moments import AbstractMoments, Mixture
 from widthwise.network.signal import OUTPUTS, Pairs, Signal, Size
 
@@ -29,7 +29,9 @@ class Concatenate(AbstractLayer):
     """
 
     source: ClassVar[str] = "yang2019, section 2"
-    branches: tuple[AbstractLayer, ...] = (Identity(), Identity())
+    branches: tuple[AbstractLayer, ...] = eqx.field(
+        default=(Identity(), Identity()), converter=branched
+    )
 
     def __check_init__(self):
         self.signal(Signal())
@@ -97,7 +99,7 @@ class Product(AbstractLayer):
     """
 
     source: ClassVar[str] = "yang2019, section 2"
-    branches: tuple[AbstractLayer, ...] = (Identity(),)
+    branches: tuple[AbstractLayer, ...] = eqx.field(default=(Identity(),), converter=branched)
 
     def __check_init__(self):
         stale = [x for x in self.branches if not x.fresh()]

@@ -1,14 +1,16 @@
 """The algebra of layers: one description, read as a finite network and as its limit."""
 
 import abc
+import itertools
 import math
+from typing import ClassVar
 
 import equinox as eqx
 from jaxtyping import Array, Float, PyTree
 
 from widthwise import settings
 from widthwise.network.moments import AbstractMoments, Tangent
-from widthwise.network.signal import Pairs, Signal, Size
+from widthwise.network.signal import OUTPUTS, Pairs, Signal, Size
 from widthwise.scaling import Number, Power, Role
 
 
@@ -60,6 +62,8 @@ class Weight(eqx.Module):
 
 class AbstractLayer(eqx.Module):
     """An immutable value; `>>` composes, `+` adds branches that read the same input."""
+
+    reads_data: ClassVar[bool] = False  # whether it acts on the data itself, before all others
 
     @abc.abstractmethod
     def signal(self, incoming: Signal) -> Signal:
@@ -117,10 +121,17 @@ class Chain(AbstractLayer):
     layers: tuple[AbstractLayer, ...] = eqx.field(converter=_flat)
 
     def __check_init__(self):
+        for before, layer in itertools.pairwise(self.layers):
+            if layer.reads_data and not before.reads_data:
+                raise ValueError(f"{layer!r} reads rows of data: put it first.")
         self.signal(Signal())  # refuses here, when composed, what no rule covers
 
     def signal(self, incoming: Signal) -> Signal:
         for layer in self.layers:
+            if incoming.size == OUTPUTS:
+                raise ValueError(
+                    f"{layer!r} after Readout(): a network has one readout, its last layer."
+                )
             incoming = layer.signal(incoming)
         return incoming
 
@@ -158,6 +169,18 @@ class Chain(AbstractLayer):
         )
 
 
+def branched(layers) -> tuple[AbstractLayer, ...]:
+    """The branches that a layer is given; refuses what is none."""
+    if not isinstance(layers, tuple | list) or not layers:
+        raise TypeError(f"branches is {layers!r}: give a tuple of layers, one at least.")
+    _check_layers(*layers)
+    for layer in layers:
+        first = layer.layers[0] if isinstance(layer, Chain) and layer.layers else layer
+        if first.reads_data:
+            raise ValueError(f"{first!r} stands in a branch: put it first, before the branches.")
+    return tuple(layers)
+
+
 class Identity(AbstractLayer):
     """Passes its input on: the skip of a residual branch.
 
@@ -188,7 +211,7 @@ class Sum(AbstractLayer):
     `Identity()` branches count as one that is multiplied.
     """
 
-    branches: tuple[AbstractLayer, ...]
+    branches: tuple[AbstractLayer, ...] = eqx.field(converter=branched)
 
     def __check_init__(self):
         stale = [x for x in self.branches if not (x.fresh() or isinstance(x, Identity))]

@@ -12,7 +12,7 @@ from widthwise import settings
 from widthwise.network.layer import AbstractLayer
 from widthwise.network.pairs import PairGrid
 from widthwise.network.signal import Pairs, Signal
-from widthwise.network.taps import PADDINGS, Padding, Taps, window_matrix
+from widthwise.network.taps import PADDINGS, Padding, Taps, check_strides, window_matrix
 
 
 class AbstractPositions(AbstractLayer):
@@ -62,8 +62,7 @@ class AbstractPool(AbstractLinear):
 
     def __check_init__(self):
         settings.extents(self, "window")
-        if self.strides is not None:
-            settings.extents(self, "strides")
+        check_strides(self, self.strides, self.window)
         settings.one_of(self, "padding", PADDINGS)
 
     def taps(self, shape: tuple[int, ...]) -> tuple[Taps, ...]:

@@ -15,6 +15,8 @@ from widthwise.network.signal import Signal, Size
 class AbstractReader(AbstractLayer):
     """Acts on the data itself, before there are any moments."""
 
+    reads_data: ClassVar[bool] = True
+
     @property
     @abc.abstractmethod
     def columns(self) -> int:
@@ -58,7 +60,10 @@ class Unflatten(AbstractReader):
 
     def signal(self, incoming: Signal) -> Signal:
         if incoming.gaussian or incoming.shape or (incoming.size and incoming.size.grows):
-            raise ValueError(f"{self!r} reads rows of data: put it first.")
+            raise ValueError(
+                f"{self!r} reads rows of data, and {incoming} arrive: put it first, or leave it "
+                "out where the data are grids already."
+            )
         if incoming.size is not None and incoming.size.fixed != self.columns:
             raise ValueError(
                 f"{self!r} reads rows of {self.columns} numbers, and these have "
