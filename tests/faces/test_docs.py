@@ -1,6 +1,7 @@
 """The documentation's examples run, and print what the pages say."""
 
 import doctest
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,15 @@ PAGES = [
 ]
 
 
+@functools.cache
 def run(page: Path) -> dict[str, Any]:
     """The names that a page's examples leave."""
     test = doctest.DocTestParser().get_doctest(
         page.read_text(encoding="utf-8"), {}, page.name, str(page), 0
     )
     said: list[str] = []
-    results = doctest.DocTestRunner(optionflags=FLAGS).run(test, said.append, clear_globs=False)  # type: ignore[arg-type]
+    runner = doctest.DocTestRunner(optionflags=FLAGS)
+    results = runner.run(test, out=said.append, clear_globs=False)
     assert results.attempted and not results.failed, "".join(said)
     return test.globs
 
