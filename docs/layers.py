@@ -36,13 +36,16 @@ from widthwise.solve import float64
 
 PAGE = Path(__file__).with_name("layers.md")
 BEGIN, END = "<!-- made by docs/layers.py -->", "<!-- made until here -->"
+WIDE, ANY_RANK = Size(times=1), range(4)
 VARIANCES = (1.0, 4.0)  # at which quadrature states its error
 
 GRID = Unflatten((2, 2)) >> Conv((2, 2))
+SEQUENCE = Unflatten((4,)) >> Conv((2,))
 PLACES = (  # a layer is tried in each until one takes it
     lambda layer: Dense() >> layer >> Readout(),
     lambda layer: GRID >> layer >> Readout(),
     lambda layer: GRID >> layer >> Flatten() >> Readout(),
+    lambda layer: SEQUENCE >> layer >> Flatten() >> Readout(),
     lambda layer: layer >> Conv() >> Flatten() >> Readout(),
     lambda layer: Dense() >> layer,
 )
@@ -164,12 +167,11 @@ def reads(layer: AbstractLayer) -> str:
     if isinstance(layer, AbstractReader):
         return "rows of data"
 
-    def takes(gaussian: bool, size: Size = Size(times=1), ranks=range(4)) -> bool:
-        found = (_takes(layer, Signal(size, gaussian, (None,) * rank)) for rank in ranks)
-        return any(found)
+    def takes(gaussian: bool, size: Size = WIDE, ranks=ANY_RANK) -> bool:
+        return any(_takes(layer, Signal(size, gaussian, (None,) * rank)) for rank in ranks)
 
     what = "vectors, grids"
-    if not takes(True, ranks=range(1, 4)):
+    if not takes(True, ranks=ANY_RANK[1:]):
         what = "a vector"
     elif not takes(True, ranks=(0,)):
         what = "a grid"

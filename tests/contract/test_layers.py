@@ -86,11 +86,13 @@ OTHERS = [layer for layer in LAYERS if not isinstance(layer, AbstractNonlinearit
 
 
 GRID = Unflatten((2, 2)) >> Conv((2, 2))
+SEQUENCE = Unflatten((4,)) >> Conv((2,))
 PLACES = [
     lambda layer: Dense() >> layer >> Readout(),
     lambda layer: Dense() >> Erf() >> layer,
     lambda layer: GRID >> layer >> Readout(),
     lambda layer: GRID >> layer >> Flatten() >> Readout(),
+    lambda layer: SEQUENCE >> layer >> Flatten() >> Readout(),
     lambda layer: layer >> Conv() >> Flatten() >> Readout(),
 ]
 
