@@ -221,8 +221,9 @@ def table(layers: dict[str, AbstractLayer]) -> str:
     alike = {head: cells[0] for head, cells in found.items() if len(set(cells)) == 1}
     apart = {head: cells for head, cells in found.items() if head not in alike}
     lines = [f"| layer | {' | '.join(apart)} |", "|---" * (1 + len(apart)) + "|"]
-    for name, *cells in zip(layers, *apart.values(), strict=True):
-        lines.append(f"| {' | '.join((f'`{name}`', *cells))} |")
+    for (name, layer), *cells in zip(layers.items(), *apart.values(), strict=True):
+        place = f"{type(layer).__module__}.{name}"
+        lines.append(f"| {' | '.join((f'[`{name}`](api/network.md#{place})', *cells))} |")
     sentence = "; ".join(f"*{head}*: {cell}" for head, cell in alike.items())
     return f"For all of them {sentence}.\n\n" + "\n".join(lines)
 

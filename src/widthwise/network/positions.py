@@ -118,7 +118,7 @@ class Resize(AbstractLinear):
 
 class PositionMatrix(AbstractLinear):
     """Positions multiplied by a matrix along one axis: output j is the sum over i of input i
-    times matrix[i][j].
+    times `matrix[i][j]`.
 
     >>> Unflatten((2, 2)) >> Conv() >> PositionMatrix(((1.0,), (-1.0,)))
     Unflatten(shape=(2, 2)) >> Conv() >> PositionMatrix()
