@@ -117,7 +117,7 @@ def _kind(layer: AbstractLayer, which: int) -> str:
     if isinstance(layer, AbstractDual):
         return "closed form"
     if tensors(layer):
-        return "closed form" + (", its weights' share added" if which else "")
+        return "closed form" + (", own share" if which else "")
     return "exact map"
 
 

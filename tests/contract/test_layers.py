@@ -195,6 +195,9 @@ REFUSED = {
     "a skip over a nonlinearity": (lambda: Dense() >> (Identity() + Relu()), "correlated"),
     "branches of two sizes": (lambda: Dense() + Dense(times=2), "2n and n"),
     "readout and hidden": (lambda: Dense() + Readout(), "outputs and n"),
+    "a nonlinearity after the readout": (lambda: Dense() >> Readout() >> Relu(), "last layer"),
+    "a reader behind a layer": (lambda: Identity() >> Unflatten() >> Conv(), "put it first"),
+    "a reader in a branch": (lambda: (Unflatten() >> Conv()) + Conv(), "before the branches"),
 }
 
 

@@ -61,4 +61,4 @@ def test_layers(rng):
         nngp(sequence >> Flatten() >> end), np.diff(x) @ np.diff(x).T / 4, rtol=1e-12
     )
     with pytest.raises(ValueError, match="two positions"):
-        Unflatten((1,)) >> differences()
+        _ = Unflatten((1,)) >> differences()
