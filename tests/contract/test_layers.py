@@ -95,11 +95,13 @@ UNRULED = [MultiHeadAttention(mechanism="softmax", head_size=2)]
 
 
 GRID = Unflatten((2, 2)) >> Conv((2, 2))
+SEQUENCE = Unflatten((4,)) >> Conv((2,))
 PLACES = [
     lambda layer: Dense() >> layer >> Readout(),
     lambda layer: Dense() >> Erf() >> layer,
     lambda layer: GRID >> layer >> Readout(),
     lambda layer: GRID >> layer >> Flatten() >> Readout(),
+    lambda layer: SEQUENCE >> layer >> Flatten() >> Readout(),
     lambda layer: layer >> Conv() >> Flatten() >> Readout(),
 ]
 
@@ -233,6 +235,9 @@ REFUSED = {
     "a skip over a nonlinearity": (lambda: Dense() >> (Identity() + Relu()), "correlated"),
     "branches of two sizes": (lambda: Dense() + Dense(times=2), "2n and n"),
     "readout and hidden": (lambda: Dense() + Readout(), "outputs and n"),
+    "a nonlinearity after the readout": (lambda: Dense() >> Readout() >> Relu(), "last layer"),
+    "a reader behind a layer": (lambda: Identity() >> Unflatten() >> Conv(), "put it first"),
+    "a reader in a branch": (lambda: (Unflatten() >> Conv()) + Conv(), "before the branches"),
 }
 
 

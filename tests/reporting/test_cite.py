@@ -19,7 +19,7 @@ def named_sources() -> set[str]:
     for path in HOME.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "source":
-                if isinstance(node.value, ast.Constant):
+                if isinstance(node.value, ast.Constant) and node.value.value:
                     found.add(str(node.value.value))
     return found
 

@@ -12,13 +12,12 @@ from widthwise.network.joining import (
     alike,
     applied,
     check_independent,
-    check_readers,
     first_refusal,
     joined,
     run_each,
     same_shape,
 )
-from widthwise.network.layer import AbstractLayer, Identity
+from widthwise.network.layer import AbstractLayer, Identity, branched
 from widthwise.network.moments import AbstractMoments, Mixture
 from widthwise.network.signal import OUTPUTS, Pairs, Signal, Size
 
@@ -40,10 +39,11 @@ class Concatenate(AbstractLayer):
     """
 
     source: ClassVar[str] = "yang2019, section 2"
-    branches: tuple[AbstractLayer, ...] = (Identity(), Identity())
+    branches: tuple[AbstractLayer, ...] = eqx.field(
+        default=(Identity(), Identity()), converter=branched
+    )
 
     def __check_init__(self):
-        check_readers(self.branches)
         self.signal(Signal())
 
     def signal(self, incoming: Signal) -> Signal:
@@ -117,7 +117,7 @@ class Product(AbstractLayer):
     """
 
     source: ClassVar[str] = "yang2019, section 2"
-    branches: tuple[AbstractLayer, ...] = (Identity(),)
+    branches: tuple[AbstractLayer, ...] = eqx.field(default=(Identity(),), converter=branched)
 
     def __check_init__(self):
         check_independent(self, self.branches)

@@ -15,7 +15,7 @@ from widthwise.network.grid import AbstractGrid
 from widthwise.network.layer import AbstractLayer
 from widthwise.network.moments import AbstractMoments
 from widthwise.network.signal import Signal, Size
-from widthwise.network.taps import PADDINGS, Padding, Taps
+from widthwise.network.taps import PADDINGS, Padding, Taps, check_strides
 from widthwise.network.weight import Weight
 from widthwise.scaling import Number
 
@@ -48,14 +48,11 @@ class AbstractFilter(AbstractLayer):
         settings.whole(self, "times")
         settings.extents(self, "filter_shape")
         if len(self.filter_shape) > len(AXES):
-            raise ValueError(f"filter_shape of {type(self).__name__} has more than 3 axes.")
-        if self.strides is not None:
-            settings.extents(self, "strides")
-            if len(self.strides) != len(self.filter_shape):
-                raise ValueError(
-                    f"strides of {type(self).__name__} are {self.strides}: give one for each axis "
-                    f"of the filter, which has {len(self.filter_shape)}."
-                )
+            raise ValueError(
+                f"filter_shape of {type(self).__name__} has {len(self.filter_shape)} axes: give "
+                "one, two or three."
+            )
+        check_strides(self, self.strides, self.filter_shape)
         settings.one_of(self, "padding", PADDINGS)
         check_affine(self)
 

@@ -1,7 +1,6 @@
 """Branches that read one input: what must hold of them, and what they make together."""
 
 import functools
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Array
@@ -18,16 +17,8 @@ def first_refusal(layers: "tuple[AbstractLayer, ...]") -> str | None:
     return next((said for layer in layers if (said := layer.refusal()) is not None), None)
 
 
-def check_readers(layers: "Iterable[AbstractLayer]") -> None:
-    """Refuses layers that read data, in branches or behind others."""
-    for layer in layers:
-        if layer.reads():
-            raise ValueError(f"{layer!r} reads rows of data: put it first, in front of all others.")
-
-
 def check_independent(layer: "AbstractLayer", branches: "tuple[AbstractLayer, ...]") -> None:
     """Refuses branches of which more than one does not end in fresh weights."""
-    check_readers(branches)
     stale = [x for x in branches if not x.fresh()]
     if len(stale) > 1:
         raise ValueError(

@@ -9,14 +9,16 @@ from jaxtyping import Array, Float, PyTree
 
 from widthwise import settings
 from widthwise.network.context import Context, run, values_of
-from widthwise.network.joining import alike, applied, check_readers, first_refusal, joined, run_each
+from widthwise.network.joining import alike, applied, first_refusal, joined, run_each
 from widthwise.network.moments import AbstractMoments, Tangent
-from widthwise.network.signal import Pairs, Signal
+from widthwise.network.signal import OUTPUTS, Pairs, Signal
 from widthwise.network.weight import Weight
 
 
 class AbstractLayer(eqx.Module):
     """An immutable value; `>>` composes, `+` adds branches that read the same input."""
+
+    reads_data: ClassVar[bool] = False  # whether it acts on the data itself, before all others
 
     @abc.abstractmethod
     def signal(self, incoming: Signal) -> Signal:
@@ -38,10 +40,6 @@ class AbstractLayer(eqx.Module):
     def fresh(self) -> bool:
         """True if the output is fresh Gaussian weights times something: mean zero and
         uncorrelated with all that does not pass through those weights."""
-
-    def reads(self) -> bool:
-        """True of layers that say how data is read, and so stand first."""
-        return False
 
     def needs(self, after: Pairs) -> Pairs:
         """Which pairs of positions the layer reads, given what the layers after it read."""
@@ -104,11 +102,17 @@ class Chain(AbstractLayer):
     layers: tuple[AbstractLayer, ...] = eqx.field(converter=_flat)
 
     def __check_init__(self):
-        check_readers(itertools.dropwhile(lambda layer: layer.reads(), self.layers))
+        for before, layer in itertools.pairwise(self.layers):
+            if layer.reads_data and not before.reads_data:
+                raise ValueError(f"{layer!r} reads rows of data: put it first.")
         self.signal(Signal())  # refuses here, when composed, what no rule covers
 
     def signal(self, incoming: Signal) -> Signal:
         for layer in self.layers:
+            if incoming.size == OUTPUTS:
+                raise ValueError(
+                    f"{layer!r} after Readout(): a network has one readout, its last layer."
+                )
             incoming = layer.signal(incoming)
         return incoming
 
@@ -142,9 +146,6 @@ class Chain(AbstractLayer):
         for layer in reversed(self.layers):
             after = layer.needs(after)
         return after
-
-    def reads(self) -> bool:
-        return any(layer.reads() for layer in self.layers)
 
     def refusal(self) -> str | None:
         return first_refusal(self.layers)
@@ -212,6 +213,18 @@ class AbstractWhole(AbstractLayer):
         return self.network.fresh()
 
 
+def branched(layers) -> tuple[AbstractLayer, ...]:
+    """The branches that a layer is given; refuses what is none."""
+    if not isinstance(layers, tuple | list) or not layers:
+        raise TypeError(f"branches is {layers!r}: give a tuple of layers, one at least.")
+    _check_layers(*layers)
+    for layer in layers:
+        first = layer.layers[0] if isinstance(layer, Chain) and layer.layers else layer
+        if first.reads_data:
+            raise ValueError(f"{first!r} stands in a branch: put it first, before the branches.")
+    return tuple(layers)
+
+
 class Identity(AbstractLayer):
     """Passes its input on: the skip of a residual branch.
 
@@ -242,10 +255,9 @@ class Sum(AbstractLayer):
     `Identity()` branches count as one that is multiplied.
     """
 
-    branches: tuple[AbstractLayer, ...]
+    branches: tuple[AbstractLayer, ...] = eqx.field(converter=branched)
 
     def __check_init__(self):
-        check_readers(self.branches)
         stale = [x for x in self.branches if not (x.fresh() or isinstance(x, Identity))]
         if len(stale) > 1 or (stale and any(isinstance(x, Identity) for x in self.branches)):
             raise ValueError(

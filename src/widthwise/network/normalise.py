@@ -1,5 +1,6 @@
 """Layers that rescale or drop features."""
 
+from numbers import Integral
 from typing import ClassVar
 
 import equinox as eqx
@@ -32,6 +33,8 @@ class LayerNorm(AbstractLayer):
 
     def __check_init__(self):
         settings.number(self, "epsilon", low=0)
+        if not (isinstance(self.axes, tuple) and all(isinstance(a, Integral) for a in self.axes)):
+            raise TypeError(f"axes of LayerNorm is {self.axes!r}: give a tuple of whole numbers.")
 
     def signal(self, incoming: Signal) -> Signal:
         if incoming.shape is not None:
@@ -67,10 +70,14 @@ class LayerNorm(AbstractLayer):
     def _numbered(self, rank: int) -> tuple[int, ...]:
         if any(not -rank <= axis < rank for axis in self.axes):
             raise ValueError(
-                f"{self!r} names axes of a grid of positions, and {rank} arrive: give numbers from "
-                "0 up to below that."
+                f"{self!r} names axes of a grid of positions, and "
+                + (
+                    f"the one that arrives has {rank}: give numbers below that, from 0."
+                    if rank
+                    else "one vector arrives: leave axes out."
+                )
             )
-        return tuple(sorted(axis % rank for axis in self.axes))
+        return tuple(sorted({axis % rank for axis in self.axes}))
 
 
 class Dropout(AbstractLayer):

@@ -12,7 +12,7 @@ from widthwise import settings
 from widthwise.network.context import Context
 from widthwise.network.conv import grid_of, not_on_graphs
 from widthwise.network.joining import alike, applied, check_independent, first_refusal, run_each
-from widthwise.network.layer import AbstractLayer, Identity
+from widthwise.network.layer import AbstractLayer, Identity, branched
 from widthwise.network.moments import AbstractMoments, Mixture
 from widthwise.network.pool import needs_grid
 from widthwise.network.signal import OUTPUTS, Pairs, Signal, Size
@@ -99,7 +99,7 @@ class ConcatenatePositions(AbstractLayer):
     """  # noqa: E501  an example is one line
 
     source: ClassVar[str] = "yang2019, section 2"
-    branches: tuple[AbstractLayer, ...] = (Identity(),)
+    branches: tuple[AbstractLayer, ...] = eqx.field(default=(Identity(),), converter=branched)
     axis: int = eqx.field(default=0, static=True)
 
     def __check_init__(self):

@@ -13,7 +13,7 @@ from widthwise.network.conv import not_on_graphs
 from widthwise.network.grid import AbstractPairGrid
 from widthwise.network.layer import AbstractLayer, AbstractUnruled
 from widthwise.network.signal import Pairs, Signal
-from widthwise.network.taps import PADDINGS, Padding, Taps, window_matrix
+from widthwise.network.taps import PADDINGS, Padding, Taps, check_strides, window_matrix
 
 
 class AbstractPositions(AbstractLayer):
@@ -67,8 +67,7 @@ class AbstractPool(AbstractPositions):
 
     def __check_init__(self):
         settings.extents(self, "window")
-        if self.strides is not None:
-            settings.extents(self, "strides")
+        check_strides(self, self.strides, self.window)
         settings.one_of(self, "padding", PADDINGS)
 
     def taps(self, shape: tuple[int, ...]) -> tuple[Taps, ...]:

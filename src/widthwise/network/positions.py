@@ -30,11 +30,21 @@ class Crop(AbstractPositions):
     source: ClassVar[str] = "novak2019, section 2"
     parts: tuple[Part, ...] = eqx.field(default=((None, None, 1), (None, None, 1)), static=True)
 
+    def __check_init__(self):
+        if not (isinstance(self.parts, tuple) and self.parts and all(map(_is_part, self.parts))):
+            raise TypeError(
+                f"parts of Crop is {self.parts!r}: give (start, stop, step) or a number for each "
+                "axis, steps other than 0."
+            )
+
     def signal(self, incoming: Signal) -> Signal:
         needs_order(self, incoming, len(self.parts))
         if incoming.shape is None or None in incoming.shape:
             kept = tuple(None for part in self.parts if not isinstance(part, int))
             return incoming.moved(kept)
+        for part, extent in zip(self.parts, incoming.shape, strict=True):
+            if isinstance(part, int) and not -extent <= part < extent:  # type: ignore[operator]
+                raise ValueError(f"{self!r} leaves no position: {incoming} arrive.")
         index = self._index(incoming.shape)  # type: ignore[arg-type]
         if min(map(len, index)) == 0:
             raise ValueError(f"{self!r} leaves no position: {incoming} arrive.")
@@ -69,6 +79,13 @@ class Crop(AbstractPositions):
         return tuple(
             len(i) for i, part in zip(index, self.parts, strict=True) if not isinstance(part, int)
         )
+
+
+def _is_part(part) -> bool:
+    """A number, or (start, stop, step)."""
+    if isinstance(part, tuple) and len(part) == 3:
+        return part[2] != 0 and all(x is None or _is_part(x) for x in part)
+    return isinstance(part, int) and not isinstance(part, bool)
 
 
 class Resize(AbstractLinear):
@@ -109,7 +126,7 @@ class Resize(AbstractLinear):
 
 class PositionMatrix(AbstractLinear):
     """Positions multiplied by a matrix along one axis: output j is the sum over i of input i
-    times matrix[i][j].
+    times `matrix[i][j]`.
 
     >>> Unflatten((2, 2)) >> Conv() >> PositionMatrix(((1.0,), (-1.0,)))
     Unflatten(shape=(2, 2)) >> Conv() >> PositionMatrix()
@@ -122,6 +139,16 @@ class PositionMatrix(AbstractLinear):
     source: ClassVar[str] = "novak2019, section 2"
     matrix: tuple[tuple[float, ...], ...] = eqx.field(default=((1.0,), (-1.0,)), static=True)
     axis: int = eqx.field(default=0, static=True)
+
+    def __check_init__(self):
+        rows = self.matrix if isinstance(self.matrix, tuple) else ()
+        lengths = {len(row) if isinstance(row, tuple) else 0 for row in rows}
+        numbers = (x for row in rows if isinstance(row, tuple) for x in row)
+        if len(lengths) != 1 or 0 in lengths or not all(map(settings.is_number, numbers)):
+            raise TypeError(
+                f"matrix of PositionMatrix is {self.matrix!r}: give a tuple of rows, tuples of "
+                "equally many finite numbers."
+            )
 
     def signal(self, incoming: Signal) -> Signal:
         needs_order(self, incoming)

@@ -14,14 +14,13 @@ from widthwise.network.signal import Signal, Size
 class AbstractReader(AbstractLayer):
     """Acts on the data itself, before there are any moments."""
 
+    reads_data: ClassVar[bool] = True
+
     def kernel(self, weights, moments):
         return moments  # which are of what was read
 
     def weights(self, incoming: Signal):
         return None
-
-    def reads(self) -> bool:
-        return True
 
     def fresh(self) -> bool:
         return False
@@ -57,7 +56,8 @@ class Unflatten(AbstractReader):
     def signal(self, incoming: Signal) -> Signal:
         if incoming.shape:
             raise ValueError(
-                f"{self!r} reads rows of numbers, and {incoming} arrive: leave it out."
+                f"{self!r} reads rows of data, and {incoming} arrive: put it first, or leave it "
+                "out where the data are grids already."
             )
         if incoming.size is not None and incoming.size.fixed != self.columns:
             raise ValueError(

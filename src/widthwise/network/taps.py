@@ -1,12 +1,14 @@
 """Filters along one axis of a grid of positions: which inputs each output reads."""
 
 import math
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+
+from widthwise import settings
 
 Padding = Literal["SAME", "VALID", "CIRCULAR"]
 PADDINGS = ("SAME", "VALID", "CIRCULAR")
@@ -91,6 +93,18 @@ class Taps(NamedTuple):
             return jnp.take(spread, index, axis=axis)
         config[axis] = (self.low, self.high, self.dilation - 1)
         return jax.lax.pad(x, jnp.zeros((), x.dtype), config)
+
+
+def check_strides(owner: Any, strides: tuple[int, ...] | None, window: tuple[int, ...]) -> None:
+    """Refuses strides that are no whole numbers, or not one for each axis of a window."""
+    if strides is None:
+        return
+    settings.extents(owner, "strides")
+    if len(strides) != len(window):
+        raise ValueError(
+            f"strides of {type(owner).__name__} is {strides}, and its window or filter has "
+            f"{len(window)} axes: give one for each."
+        )
 
 
 def window_matrix(extent: int, taps: Taps, average: bool, edges: bool) -> np.ndarray:

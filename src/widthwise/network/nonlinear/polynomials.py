@@ -1,7 +1,7 @@
 """Polynomials, exact at every variance: their Hermite series end.
 
 With He_k[a] the k-th Hermite polynomial of a variable of variance a (its leading coefficient 1),
-E[He_k[a](u) He_l[b](v)] is k! c^k where k = l, else 0. So a polynomial needs its coefficients in
+`E[He_k[a](u) He_l[b](v)]` is k! c^k where k = l, else 0. So a polynomial needs its coefficients in
 He_k[a], which are polynomials in a, and nothing is divided.
 """
 
