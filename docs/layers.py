@@ -21,6 +21,7 @@ from widthwise.network import (
     Conv,
     Dense,
     Flatten,
+    Graph,
     Readout,
     Signal,
     Size,
@@ -41,6 +42,7 @@ VARIANCES = (1.0, 4.0)  # at which quadrature states its error
 
 GRID = Unflatten((2, 2)) >> Conv((2, 2))
 SEQUENCE = Unflatten((4,)) >> Conv((2,))
+SEQUENCE_OF_FIVE = Unflatten((3,), channels=5)
 PLACES = (  # a layer is tried in each until one takes it
     lambda layer: Dense() >> layer >> Readout(),
     lambda layer: GRID >> layer >> Readout(),
@@ -48,6 +50,9 @@ PLACES = (  # a layer is tried in each until one takes it
     lambda layer: SEQUENCE >> layer >> Flatten() >> Readout(),
     lambda layer: layer >> Conv() >> Flatten() >> Readout(),
     lambda layer: Dense() >> layer,
+    lambda layer: SEQUENCE_OF_FIVE >> layer >> Conv((2,)) >> Flatten() >> Readout(),
+    lambda layer: SEQUENCE_OF_FIVE >> layer >> Dense() >> Flatten() >> Readout(),
+    lambda layer: SEQUENCE_OF_FIVE >> Graph() >> layer >> Dense() >> Flatten() >> Readout(),
 )
 
 

@@ -35,6 +35,7 @@ from widthwise.network import (
     Gelu,
     GlobalAveragePool,
     GlobalSumPool,
+    Graph,
     Hermite,
     Identity,
     LayerNorm,
@@ -95,6 +96,8 @@ UNRULED = [MultiHeadAttention(mechanism="softmax", head_size=2)]
 
 
 GRID = Unflatten((2, 2)) >> Conv((2, 2))
+ROWS = Unflatten((3,), channels=5)
+GRAPH = ROWS >> Graph()
 SEQUENCE = Unflatten((4,)) >> Conv((2,))
 PLACES = [
     lambda layer: Dense() >> layer >> Readout(),
@@ -103,6 +106,8 @@ PLACES = [
     lambda layer: GRID >> layer >> Flatten() >> Readout(),
     lambda layer: SEQUENCE >> layer >> Flatten() >> Readout(),
     lambda layer: layer >> Conv() >> Flatten() >> Readout(),
+    lambda layer: ROWS >> layer >> Dense() >> Erf() >> Flatten() >> Readout(),
+    lambda layer: GRAPH >> Dense() >> Relu() >> layer >> Dense() >> Flatten() >> Readout(),
 ]
 
 

@@ -82,8 +82,8 @@ def kernel_matrix(
     grid of positions or have layers without a rule at infinite width, and MemoryError for matrices
     that do not fit into memory, before anything is computed.
     """
-    x1 = _checked(x1, "x1")
-    x2 = None if x2 is None else _checked(x2, "x2")
+    x1 = checked(x1, "x1")
+    x2 = None if x2 is None else checked(x2, "x2")
     if x2 is not None and x1.shape[1:] != x2.shape[1:]:
         one, other = (f"{' x '.join(map(str, x.shape[1:]))} columns" for x in (x1, x2))
         raise ValueError(f"x1 has {one} and x2 has {other}: they must agree.")
@@ -128,7 +128,7 @@ def kernel_diagonal(
 
     Arguments and errors as for `kernel_matrix`.
     """
-    x = _checked(x, "x")
+    x = checked(x, "x")
     check_rows(network, x)
     way = way_of(network)
     _check_vector(network, x.shape[1:])
@@ -192,7 +192,8 @@ def _ended(moments: AbstractMoments) -> Moments:
 def _check_vector(network: AbstractLayer, shape: tuple[int, ...]) -> None:
     if network.signal(input_signal(shape)).shape:
         raise ValueError(
-            f"{network!r} leaves a grid of positions: end it in Flatten() or GlobalAveragePool()."
+            f"{network!r} leaves a grid of positions: end it in Flatten() or GlobalAveragePool(), "
+            "or ask for position_kernels."
         )
 
 
@@ -239,7 +240,8 @@ def way_of(network: AbstractLayer) -> Way:
     )  # fmt: skip
 
 
-def _checked(x, name: str) -> np.ndarray:
+def checked(x, name: str) -> np.ndarray:
+    """Rows of real, finite numbers in float64; ValueError or TypeError in a sentence otherwise."""
     x = np.asarray(x)
     if x.dtype.kind not in "biuf":
         raise TypeError(f"{name} holds {x.dtype} entries: give real numbers.")

@@ -32,6 +32,7 @@ from widthwise.network.pool import MaxPool as MaxPool
 from widthwise.network.pool import SumPool as SumPool
 from widthwise.network.positions import Crop as Crop
 from widthwise.network.positions import PositionMatrix as PositionMatrix
+from widthwise.network.positions import Reshape as Reshape
 from widthwise.network.positions import Resize as Resize
 from widthwise.network.reader import Unflatten as Unflatten
 from widthwise.network.signal import Signal as Signal

@@ -27,14 +27,14 @@ def input_signal(inputs: int | tuple[int, ...]) -> Signal:
     return Signal(Size(fixed=size), False, tuple(shape), linked=False)
 
 
-def begin(network: AbstractLayer, x, y=None) -> AbstractMoments:
+def begin(network: AbstractLayer, x, y=None, end: Pairs = Pairs.SAME) -> AbstractMoments:
     """The moments of rows of data, or of grids (n, extents ..., features), as a network reads
-    them: only such pairs of positions as it needs."""
+    them: only such pairs of positions as it needs, if `end` is what its own are needed for."""
     x, y = _read(network, x), None if y is None else _read(network, y)
     rows, others = values_of(x), None if y is None else values_of(y)
     if rows.ndim == 2:
         return Moments.of(rows, others)
-    kind = PairGrid if network.needs(Pairs.SAME) is Pairs.ALL else SameGrid
+    kind = PairGrid if network.needs(end) is Pairs.ALL else SameGrid
     grid = kind.of(rows, others)
     if not isinstance(x, Known):
         return grid

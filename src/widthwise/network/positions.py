@@ -1,5 +1,6 @@
 """Linear maps of positions: what images and sequences are cut, resized and mixed by."""
 
+import math
 from typing import ClassVar, Literal
 
 import equinox as eqx
@@ -88,6 +89,41 @@ def _is_part(part) -> bool:
     return isinstance(part, int) and not isinstance(part, bool)
 
 
+class Reshape(AbstractPositions):
+    """As many positions on another grid, numbered row by row.
+
+    >>> Unflatten((2, 2)) >> Conv() >> Reshape((4,)) >> Conv((3,)) >> Flatten() >> Readout()
+    Unflatten(shape=(2, 2)) >> Conv() >> Reshape() >> Conv(filter_shape=(3,)) >> Flatten() >> Readout()
+
+    Args:
+        shape: new extents.
+    """  # noqa: E501  an example is one line
+
+    source: ClassVar[str] = "novak2019, section 2"
+    shape: tuple[int, ...] = eqx.field(default=(4,), static=True)
+
+    def __check_init__(self):
+        settings.extents(self, "shape")
+
+    def signal(self, incoming: Signal) -> Signal:
+        needs_order(self, incoming)
+        if incoming.positions not in (None, math.prod(self.shape)):
+            raise ValueError(
+                f"{self!r} holds {math.prod(self.shape)} positions, and {incoming} arrive: give "
+                f"extents whose product is {incoming.positions}."
+            )
+        return incoming.moved(self.shape)
+
+    def apply(self, weights, x):
+        return x.reshape(*self.shape, x.shape[-1])
+
+    def kernel(self, weights, moments):
+        return moments.on_grids(lambda grid: grid.reshaped(self.shape))
+
+    def after(self, context: Context) -> Context:
+        return context.reshaped(self.shape)
+
+
 class Resize(AbstractLinear):
     """The grid resized as an image is.
 
@@ -133,7 +169,7 @@ class PositionMatrix(AbstractLinear):
 
     Args:
         matrix: rows of numbers, (extent, outputs).
-        axis: of the grid.
+        axis: of the grid. For a matrix over all positions put `Reshape` in front.
     """
 
     source: ClassVar[str] = "novak2019, section 2"
