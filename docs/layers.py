@@ -99,13 +99,15 @@ def traced(layer: AbstractLayer):
 
 
 def nngp(layer: AbstractLayer) -> str:
-    return traced(layer)[1] or _kind(layer, 0)
+    refusal = traced(layer)[1]
+    return f"none: {refusal}" if refusal else _kind(layer, 0)
 
 
 def ntk(layer: AbstractLayer) -> str:
-    refusal = traced(layer)[1]
-    if refusal or not isinstance(layer, AbstractDual) or isinstance(layer, AbstractQuadrature):
-        return refusal or _kind(layer, 1)
+    if traced(layer)[1]:
+        return "none"
+    if not isinstance(layer, AbstractDual) or isinstance(layer, AbstractQuadrature):
+        return _kind(layer, 1)
     with float64():
         if not any(layer.slope(1.0, jnp.asarray(c), 1.0) for c in (0.3, 1.0)):
             return "0: no gradient passes"

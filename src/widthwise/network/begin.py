@@ -48,7 +48,9 @@ def _read(network: AbstractLayer, x):
 
 
 def check_rows(network: AbstractLayer, x) -> None:
-    """Raises ValueError where a row of data has no position left somewhere in a network."""
+    """Raises ValueError where rows do not fit a network, and where one of them has no position left
+    somewhere in it."""
+    network.signal(input_signal(x.shape[1:]))
     found = _read(network, jnp.asarray(x)) if readers(network) else x
     context = found.context if isinstance(found, Known) else None
     if context is None or context.present is None:

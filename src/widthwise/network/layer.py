@@ -109,7 +109,7 @@ class Chain(AbstractLayer):
 
     def signal(self, incoming: Signal) -> Signal:
         for layer in self.layers:
-            if incoming.size == OUTPUTS:
+            if incoming.size == OUTPUTS and not isinstance(layer, Identity):
                 raise ValueError(
                     f"{layer!r} after Readout(): a network has one readout, its last layer."
                 )
