@@ -175,8 +175,10 @@ WITHOUT_RULE = [layer for layer in (*LAYERS, *UNRULED) if layer.refusal() is not
 def test_a_layer_without_a_rule_is_refused_at_infinity_before_anything_is_computed(layer, rng):
     net = placed(layer)
     x, data = rng.normal(size=(3, trial_inputs(net))), load("iris")
-    inside = GRID >> Concatenate((Identity(), layer >> Conv())) >> Flatten() >> Readout()
-    summed = GRID >> (Conv() + (layer >> Conv())) >> Flatten() >> Readout()
+    one, two = layer >> Conv(), layer >> Conv((1, 1))
+    inside, summed = (
+        GRID >> joined >> Flatten() >> Readout() for joined in (Concatenate((one, two)), one + two)
+    )
     sentence = f"^{type(layer).__name__}.* has no closed form at infinite width: use .*MonteCarlo"
     for whole in (net, placed(layer) >> Identity(), inside, summed):
         for kernel in (kernel_matrix, kernel_diagonal, layer_kernels):

@@ -178,7 +178,7 @@ def by_hand(x, samples, width, rng):
 
 
 def test_max_pooling_agrees_with_a_network_written_by_hand(rows):
-    found = kernel_matrix(sampled(LARGEST, 128), rows)
+    found: Any = kernel_matrix(sampled(LARGEST, 128), rows)
     (nngp, ntk), (nngp_error, ntk_error) = by_hand(rows, 64, WIDTH, np.random.default_rng(7))
     assert np.all(np.abs(found.nngp - nngp) < 4.5 * np.hypot(found.nngp_error, nngp_error))
     assert np.all(np.abs(found.ntk - ntk) < 4.5 * np.hypot(found.ntk_error, ntk_error))
