@@ -15,7 +15,6 @@ _HOMES = {
     "family": ("Family", "Member"),
     "kernels": ("MonteCarlo", "kernel_matrix"),
     "learner": ("Adam", "GradientDescent", "GradientFlow", "Posterior"),
-    "network": ("Dense", "Identity", "Readout"),
     "projection": ("Projection",),
     "reporting": ("report",),
     "run": ("Run",),
@@ -29,16 +28,9 @@ def _module(name: str):
     return importlib.import_module(f"widthwise.{name}")
 
 
-def _nonlinearities() -> dict[str, type]:
-    """Every nonlinearity: the module is the registry."""
-    module = _module("network.nonlinear")
-    return {
-        name: found
-        for name, found in vars(module).items()
-        if isinstance(found, type)
-        and issubclass(found, module.AbstractDual)
-        and not name.startswith("Abstract")
-    }
+def _layers() -> dict[str, type]:
+    """Every layer: the package is the registry."""
+    return _module("lookup").layers()
 
 
 def __getattr__(name: str):
@@ -48,7 +40,7 @@ def __getattr__(name: str):
         return getattr(_module(_HOME_OF[name]), name)
     hint = "dir(widthwise) lists its names."
     if name[:1].isupper():
-        found = _nonlinearities()
+        found = _layers()
         if name in found:
             return found[name]
         near = [known for known in (*found, *_HOME_OF) if known.lower() == name.lower()]
@@ -61,4 +53,4 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-    return sorted({"__version__", "inf", *_MODULES, *_HOME_OF, *_nonlinearities()})
+    return sorted({"__version__", "inf", *_MODULES, *_HOME_OF, *_layers()})

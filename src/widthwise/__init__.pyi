@@ -15,10 +15,7 @@ from .learner import Adam as Adam
 from .learner import GradientDescent as GradientDescent
 from .learner import GradientFlow as GradientFlow
 from .learner import Posterior as Posterior
-from .network import Dense as Dense
-from .network import Identity as Identity
-from .network import Readout as Readout
-from .network.nonlinear import *  # noqa: F403  the module is the registry
+from .network import *  # noqa: F403  the package is the registry
 from .projection import Projection as Projection
 from .reporting import report as report
 from .run import Run as Run
