@@ -1,0 +1,121 @@
+"""Which way is cheapest, by counted operations, among those that memory has room for."""
+
+import dataclasses
+import functools
+from typing import Any, Literal
+
+import jax
+
+from widthwise.finite.empirical.contraction import Contraction, Products
+from widthwise.finite.empirical.count import bytes_of_arrays, cost_of
+from widthwise.finite.empirical.rowwise import Rowwise
+from widthwise.finite.empirical.structured import Structured
+from widthwise.finite.empirical.tiles import Tiling
+from widthwise.finite.empirical.way import AbstractWay, Outputs, compiled
+from widthwise.memory import free_memory
+
+Way = Literal["cheapest", "contraction", "products", "structured"]
+NAMES: tuple[Way, ...] = ("contraction", "products", "structured")
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """A kernel to compute, in shapes alone."""
+
+    function: Rowwise
+    weights: Any  # shapes, as are the rest and the row
+    rest: Any
+    row: Any
+    outputs: Outputs
+    n_outputs: int
+    uneven: frozenset[int]
+    tiling: Tiling
+
+    def way(self, name: Way) -> AbstractWay:
+        """A way by its name."""
+        if name == "contraction":
+            return Contraction(self.function, self.outputs)
+        if name == "products":
+            return Products(self.function, self.outputs)
+        blocks = self.tiling.evaluations(keep=True)
+        pairs = self.tiling.tiles * self.tiling.size1 * self.tiling.size2
+        rows = blocks * self.tiling.size1
+        return Structured(self.function, self.outputs, rows, pairs, self.uneven)
+
+
+@dataclasses.dataclass(frozen=True)
+class Count:
+    """What one way costs: operations, and bytes held at once."""
+
+    way: Way
+    flops: int
+    bytes: int
+    keep: bool  # whether the features of all rows are held, each computed once
+
+
+def count(question: Question, name: Way) -> Count:
+    """Counted on the programs that would run, once for each question."""
+    try:
+        hash(question)
+    except TypeError:
+        return _count(question, name)
+    return _kept_count(question, name)
+
+
+def _count(question: Question, name: Way) -> Count:
+    tiling, programs = question.tiling, compiled(question.way(name))
+    rates = [jax.ShapeDtypeStruct(w.shape if i in question.uneven else (), w.dtype)
+             for i, w in enumerate(question.weights)]  # fmt: skip
+    fixed = (list(question.weights), list(question.rest))
+    rows = [jax.ShapeDtypeStruct((size, *question.row.shape), question.row.dtype)
+            for size in (tiling.size1, tiling.size2)]  # fmt: skip
+    left, right = (jax.eval_shape(programs.features, *fixed, x) for x in rows)
+    each = cost_of(programs.features, *fixed, max(rows, key=lambda x: x.shape[0]))
+    tile = cost_of(programs.tile, *fixed, rates, left, right)
+    bound = 2 * max(tiling.size1, tiling.size2) * question.n_outputs
+    one, blocks = bytes_of_arrays(left), tiling.evaluations(keep=True)
+    keep = name != "products" and one * blocks <= bound * bytes_of_arrays(question.weights)
+    flops = each.flops * tiling.evaluations(keep) + tile.flops * tiling.tiles
+    held = one * (blocks if keep else 2) + max(each.bytes, tile.bytes)
+    return Count(name, flops, held, keep)
+
+
+_kept_count = functools.lru_cache(maxsize=256)(_count)
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+    """What each way would cost, and which is chosen.
+
+    Args:
+        counts: one for each way.
+        chosen: its name.
+        reason: a sentence.
+    """
+
+    counts: tuple[Count, ...]
+    chosen: Way
+    reason: str
+
+    def __str__(self) -> str:
+        lines = [f"{'way':<12}{'GFLOP':>12}{'MB':>12}"]
+        for one in self.counts:
+            lines.append(f"{one.way:<12}{one.flops / 1e9:>12.4g}{one.bytes / 1e6:>12.4g}")
+        return "\n".join([*lines, self.reason])
+
+
+def explain(question: Question) -> Explanation:
+    """The way with the fewest operations among those that fit in free memory; if none fits, the
+    one that holds least."""
+    counts = tuple(count(question, name) for name in NAMES)
+    free = free_memory()
+    fitting = [one for one in counts if free is None or one.bytes <= free]
+    best = min(fitting or counts, key=lambda x: x.flops if fitting else x.bytes)
+    if not fitting:
+        reason = f"'{best.way}' holds least, and no way fits in memory: give a smaller block."
+    elif len(fitting) < len(counts):
+        out = ", ".join(repr(one.way) for one in counts if one not in fitting)
+        reason = f"'{best.way}' is chosen: of what fits in memory (not {out}) it costs least."
+    else:
+        reason = f"'{best.way}' is chosen: it takes the fewest floating-point operations."
+    return Explanation(counts, best.way, reason)
