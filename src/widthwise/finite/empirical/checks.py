@@ -1,5 +1,6 @@
 """What is refused before anything runs, and what is said of it."""
 
+from collections.abc import Mapping
 from typing import get_args
 
 import jax
@@ -32,8 +33,6 @@ def checked_rows(name: str, x) -> Array:
         raise ValueError(f"{name} has the shape {x.shape}: give at least one row.")
     if not jnp.issubdtype(x.dtype, jnp.number) and x.dtype != bool:
         raise ValueError(f"{name} holds {x.dtype}: give an array of numbers.")
-    if _has_nan(x):
-        raise ValueError(f"{name} holds NaN: leave those rows out, or fill the entries in.")
     return jnp.asarray(x)
 
 
@@ -47,14 +46,12 @@ def check_alike(x1, x2) -> None:
 
 
 def check_weights(function: Rowwise, weights, rates) -> None:
-    """Raises ValueError for parameters without derivatives, or that are no numbers."""
+    """Raises ValueError for parameters without derivatives, or rates that do not fit."""
     if not weights:
         raise ValueError("The parameters hold no floating-point array: there is nothing to move.")
     for name, weight, rate in zip(function.names(), weights, rates, strict=True):
         if jnp.iscomplexobj(weight):
             raise ValueError(f"The parameter {name} is complex: give its two parts apart.")
-        if _has_nan(weight) or _has_nan(rate):
-            raise ValueError(f"The parameter {name}, or its rate, holds NaN: mend or redraw it.")
         try:
             fits = np.broadcast_shapes(rate.shape, weight.shape) == weight.shape
         except ValueError:
@@ -81,15 +78,17 @@ def n_outputs_of(function: Rowwise, weights, rest, x) -> int:
     return shapes[0][1]
 
 
-def check_finite(kernel: np.ndarray) -> None:
-    """Raises ValueError for a kernel that is no matrix of numbers."""
-    if not np.isfinite(kernel).all():
-        row, column = np.argwhere(~np.isfinite(kernel))[0][:2]
-        raise ValueError(
-            f"The kernel of row {row} and row {column} is not finite: look at the function's "
-            "derivatives there, or use float64."
-        )
+def check_finite(kernel: np.ndarray, inputs: Mapping[str, Array]) -> None:
+    """Raises ValueError for a kernel that is no matrix of numbers, naming the input at fault.
 
-
-def _has_nan(x) -> bool:
-    return bool(jnp.issubdtype(x.dtype, jnp.inexact) and jnp.isnan(x).any())
+    Inputs are looked at only then: a function may know what to do with NaN.
+    """
+    if np.isfinite(kernel).all():
+        return
+    for name, x in inputs.items():
+        if jnp.issubdtype(x.dtype, jnp.inexact) and jnp.isnan(x).any():
+            raise ValueError(f"{name} holds NaN, and so does the kernel: leave out or mend these.")
+    raise ValueError(
+        "The kernel is not finite: look at the function's derivatives at these rows, or use "
+        "float64."
+    )

@@ -68,16 +68,19 @@ def empirical_kernel(
         name = _cheapest(question) if way == "cheapest" else way
         chosen, keep = question.way(name), count(question, name).keep
     programs = compiled(chosen)
-    found = assemble(
-        question.tiling,
-        x1,
-        x2,
-        keep,
-        lambda x: programs.features(weights, rest, x),
-        lambda left, right: programs.tile(weights, rest, rates, left, right),
-    )
-    checks.check_finite(found)
-    return found
+    inputs = {"x1": x1} if x2 is None else {"x1": x1, "x2": x2}
+    for name, weight, rate in zip(question.function.names(), weights, rates, strict=True):
+        inputs |= {f"The parameter {name}": weight, f"The rate of {name}": rate}
+
+    def tile(left, right) -> np.ndarray:
+        found = np.asarray(programs.tile(weights, rest, rates, left, right))
+        checks.check_finite(found, inputs)
+        return found
+
+    def features(x):
+        return programs.features(weights, rest, x)
+
+    return assemble(question.tiling, x1, x2, keep, features, tile)
 
 
 def explain_kernel(

@@ -120,7 +120,8 @@ def _scale(program: Program, step: Step, side: int) -> tuple[int, int] | None:
 def _rule(step: Step, side: int, path: Path) -> AbstractRule | None:
     if step.name in ADD:
         before, after = step.equation.invars[side].aval.shape, step.equation.outvars[0].aval.shape
-        stretched = [axis for axis, size in enumerate(after) if before[axis] != size]
+        sizes = before or (1,) * len(after)  # a scalar may be added as it is
+        stretched = [axis for axis, size in enumerate(after) if sizes[axis] != size]
         return AddRule(step, tuple(sorted({*path.spread, *stretched})))
     if path.spread:
         return None

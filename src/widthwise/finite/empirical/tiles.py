@@ -60,7 +60,7 @@ def assemble(
         for j in range(i if symmetric else 0, tiling.counts[1]):
             columns = rights.slice(j)
             right = left if symmetric and i == j else rights.features_of(j)
-            part = np.asarray(tile(left, right))
+            part = tile(left, right)
             part = part[: rows.stop - rows.start, : columns.stop - columns.start]
             if found is None:
                 shape = (tiling.n1, tiling.n2 or tiling.n1, *part.shape[2:])
