@@ -5,8 +5,10 @@ machine's matrix products.
     python benchmarks/empirical.py
 """
 
+import functools
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -57,10 +59,8 @@ def measure(dtype: str, n_rows: int) -> None:
         if count.flops > AFFORDABLE:
             print(line, "  not run")
             continue
-
-        def call(way=count.way):
-            empirical_kernel(network, weights, x, outputs="all", way=way)
-
+        settings: Any = {"outputs": "all", "way": count.way}
+        call = functools.partial(empirical_kernel, network, weights, x, **settings)
         seconds = cpu(call, 5 if count.way == "structured" else 1)
         ratio = seconds * rate / count.flops
         print(f"{line} {seconds:8.3f} CPU s, {ratio:.2f} times the floor", flush=True)

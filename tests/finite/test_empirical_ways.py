@@ -1,5 +1,6 @@
 """Three ways to one empirical kernel: equal for every kind of function, each counted."""
 
+import sys
 from typing import Any, NamedTuple
 
 import jax
@@ -8,12 +9,12 @@ import numpy as np
 import pytest
 
 from widthwise.finite import FiniteNetwork, empirical_kernel, explain_kernel
+from widthwise.finite.empirical import choice
 from widthwise.finite.empirical.sites import find_sites
 from widthwise.finite.empirical.trace import Program
 from widthwise.network import (
     AveragePool,
     Conv,
-    Dense,
     Flatten,
     GlobalAveragePool,
     LayerNorm,
@@ -85,7 +86,7 @@ def looped(p, x):
 def nested(p, x):
     @jax.checkpoint
     def inner(w, b, x):
-        return jax.jit(lambda w: jnp.reshape(w, (6, 4)))(w) , b
+        return jax.jit(lambda w: jnp.reshape(w, (6, 4)))(w), b
 
     @jax.jit
     def layer(w, b, x):
@@ -136,6 +137,14 @@ CASES = {
 }  # fmt: skip
 
 
+@pytest.fixture(autouse=True, scope="module")
+def compiles_fast():
+    """These programs run once and take milliseconds: all the time goes into compiling them."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(params=CASES, ids=str)
 def problem(request):
     case = CASES[request.param]
@@ -156,8 +165,11 @@ def test_ways_agree(problem):
         np.testing.assert_allclose(other, wanted, rtol=1e-10, atol=1e-11, err_msg=way)
 
 
-@pytest.mark.parametrize("problem", ["mlp", "attention", "embedded"], indirect=True)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "problem, way",
+    [*(("mlp", way) for way in WAYS), ("attention", "structured"), ("embedded", "structured")],
+    indirect=["problem"],
+)
 def test_fewer_pairs_of_outputs(problem, way):
     each = np.diagonal(kernel(*problem, outputs="all", way="structured"), axis1=2, axis2=3)
     for outputs, wanted in (("each", each), ("mean", each.mean(axis=2))):
@@ -200,18 +212,18 @@ def test_rules_find_their_weights(problem):
     assert len(sites) == case.ruled
 
 
+GRID = Unflatten((4, 4), 2) >> Conv((2, 3), (1, 2)) >> Relu() >> AveragePool() >> Flatten()
+SEQUENCE = Unflatten((5,), 3) >> Conv((3,)) >> SelfAttention() >> LayerNorm() >> Relu()
 NETWORKS = {
-    "grid": Unflatten((4, 4), 2) >> Conv() >> Relu() >> AveragePool() >> Conv((2, 2), (2, 2), "VALID")
-    >> Relu() >> Flatten() >> Readout(),
-    "sequence": Unflatten((5,), 3) >> Conv((3,)) >> SelfAttention() >> LayerNorm() >> Relu()
-    >> GlobalAveragePool() >> Dense() >> Readout(),
-}  # fmt: skip
+    "grid": (GRID >> Readout(), 32, NTK()),
+    "sequence": (SEQUENCE >> GlobalAveragePool() >> Readout(), 15, MuP()),
+}
 
 
-@pytest.mark.parametrize("name, scaling", [("grid", NTK()), ("sequence", MuP())], ids=str)
-def test_our_networks(name, scaling):
-    n_inputs = {"grid": 32, "sequence": 15}[name]
-    net = FiniteNetwork(NETWORKS[name], 8, n_inputs, 2, scaling)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_our_networks(name):
+    network, n_inputs, scaling = NETWORKS[name]
+    net = FiniteNetwork(network, 8, n_inputs, 2, scaling)
     with float64():
         weights, x = net.draw(jax.random.key(0), "float64"), jnp.asarray(normal(1, (4, n_inputs)))
         wanted, *found = (
@@ -219,3 +231,70 @@ def test_our_networks(name, scaling):
         )
     for other in found:
         np.testing.assert_allclose(other, wanted, rtol=1e-10, atol=1e-11)
+
+
+def test_the_count_is_exact_and_explained():
+    case, x = CASES["mlp"], jnp.ones((20, 6))
+    parameters = {name: jnp.ones(shape) for name, shape in case.shapes.items()}
+    explained = explain_kernel(case.function, parameters, x, outputs="all", block=10)
+    contraction, products, structured = explained.counts
+    # three tiles of ten rows, three outputs, 43 parameters, and what single entries take
+    least = 3 * 2 * (10 * 3) ** 2 * 43
+    assert least < contraction.flops < 2 * least
+    assert structured.flops < min(contraction.flops, products.flops)
+    assert explained.chosen == "structured"
+    assert str(explained).splitlines()[-1] == explained.reason
+    assert [line.split()[0] for line in str(explained).splitlines()[1:4]] == list(WAYS)
+
+
+def test_what_does_not_fit_is_not_chosen(monkeypatch):
+    def function(w, x):
+        return x[:, :2] * (w**2).sum()
+
+    arguments = (function, jnp.ones(40), jnp.ones((9, 2)))
+    counts = {one.way: one for one in explain_kernel(*arguments, outputs="all").counts}
+    room = counts["products"].bytes
+    assert room < counts["contraction"].bytes
+    monkeypatch.setattr(choice, "free_memory", lambda: room)
+    explained = explain_kernel(*arguments, outputs="all")
+    assert explained.chosen == "products" and "memory" in explained.reason
+    monkeypatch.setattr(choice, "free_memory", lambda: 1)
+    assert "smaller block" in explain_kernel(*arguments, outputs="all").reason
+
+
+def test_programs_are_kept():
+    traced = []
+
+    def function(w, x):
+        traced.append(x.shape)
+        return x @ w
+
+    first = empirical_kernel(function, jnp.ones((3, 2)), jnp.eye(3))
+    before = len(traced)
+    second = empirical_kernel(function, 2 * jnp.ones((3, 2)), jnp.eye(3))
+    assert len(traced) <= before + 1  # the shape of its outputs is asked anew
+    np.testing.assert_array_equal(first, second)
+
+
+class Unhashable(list):
+    """A callable that no table can hold."""
+
+    def __call__(self, w, x):
+        return x @ w["w"] * w["count"]
+
+
+def test_unhashable_functions_and_parameters_that_do_not_move():
+    parameters = {"w": np.ones((3, 2), "float32"), "count": jnp.array(2), "name": "layer"}
+    for way in WAYS:
+        found = empirical_kernel(Unhashable(), parameters, np.eye(3, dtype="float32"), way=way)
+        np.testing.assert_allclose(found, 4 * np.eye(3))
+
+
+def test_other_jax_breaks_the_choice_and_not_the_import(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jax.extend.core", None)
+    arguments = (lambda w, x: x @ w, jnp.ones((3, 2)), jnp.eye(3))
+    with pytest.warns(UserWarning, match="shows no programs"):
+        found = empirical_kernel(*arguments)
+    np.testing.assert_allclose(found, np.eye(3))
+    with pytest.raises(ImportError):
+        empirical_kernel(*arguments, way="structured")

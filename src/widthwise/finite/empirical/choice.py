@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 
@@ -31,15 +31,30 @@ class Question:
     uneven: frozenset[int]
     tiling: Tiling
 
+    @property
+    def fixed(self) -> tuple[list, list]:
+        """Shapes of the weights and of the rest."""
+        return list(self.weights), list(self.rest)
+
+    @property
+    def block(self) -> jax.ShapeDtypeStruct:
+        """Shape of a block of rows."""
+        return self.row.update(shape=(self.tiling.size1, *self.row.shape))
+
+    @property
+    def rates(self) -> list[jax.ShapeDtypeStruct]:
+        """Shapes of the step sizes."""
+        each = enumerate(self.weights)
+        return [w if index in self.uneven else w.update(shape=()) for index, w in each]
+
     def way(self, name: Way) -> AbstractWay:
         """A way by its name."""
         if name == "contraction":
             return Contraction(self.function, self.outputs)
         if name == "products":
             return Products(self.function, self.outputs)
-        blocks = self.tiling.evaluations(keep=True)
         pairs = self.tiling.tiles * self.tiling.size1 * self.tiling.size2
-        rows = blocks * self.tiling.size1
+        rows = self.tiling.evaluated(keep=True)
         return Structured(self.function, self.outputs, rows, pairs, self.uneven)
 
 
@@ -50,7 +65,26 @@ class Count:
     way: Way
     flops: int
     bytes: int
-    keep: bool  # whether the features of all rows are held, each computed once
+
+
+class Held(NamedTuple):
+    """What a way holds of the rows: all features, each computed once, if they take no more than
+    two blocks' Jacobians; else those of two blocks."""
+
+    features: Any  # shapes, of a block
+    keep: bool
+    bytes: int
+
+
+def held(question: Question, name: Way) -> Held:
+    """Read off the shapes."""
+    tiling, programs = question.tiling, compiled(question.way(name))
+    features = jax.eval_shape(programs.features, *question.fixed, question.block)
+    row, two_blocks = bytes_of_arrays(features) // tiling.size1, tiling.size1 + tiling.size2
+    jacobian_row = question.n_outputs * bytes_of_arrays(question.weights)
+    rows = tiling.evaluated(keep=True)
+    keep = row * rows <= two_blocks * jacobian_row
+    return Held(features, keep, row * (rows if keep else two_blocks))
 
 
 def count(question: Question, name: Way) -> Count:
@@ -64,20 +98,12 @@ def count(question: Question, name: Way) -> Count:
 
 def _count(question: Question, name: Way) -> Count:
     tiling, programs = question.tiling, compiled(question.way(name))
-    rates = [jax.ShapeDtypeStruct(w.shape if i in question.uneven else (), w.dtype)
-             for i, w in enumerate(question.weights)]  # fmt: skip
-    fixed = (list(question.weights), list(question.rest))
-    rows = [jax.ShapeDtypeStruct((size, *question.row.shape), question.row.dtype)
-            for size in (tiling.size1, tiling.size2)]  # fmt: skip
-    left, right = (jax.eval_shape(programs.features, *fixed, x) for x in rows)
-    each = cost_of(programs.features, *fixed, max(rows, key=lambda x: x.shape[0]))
-    tile = cost_of(programs.tile, *fixed, rates, left, right)
-    bound = 2 * max(tiling.size1, tiling.size2) * question.n_outputs
-    one, blocks = bytes_of_arrays(left), tiling.evaluations(keep=True)
-    keep = name != "products" and one * blocks <= bound * bytes_of_arrays(question.weights)
-    flops = each.flops * tiling.evaluations(keep) + tile.flops * tiling.tiles
-    held = one * (blocks if keep else 2) + max(each.bytes, tile.bytes)
-    return Count(name, flops, held, keep)
+    left, keep, size = held(question, name)
+    right = jax.tree.map(lambda x: x.update(shape=(tiling.size2, *x.shape[1:])), left)
+    block = cost_of(programs.features, *question.fixed, question.block)
+    tile = cost_of(programs.tile, *question.fixed, question.rates, left, right)
+    flops = block.flops * tiling.evaluated(keep) // tiling.size1 + tile.flops * tiling.tiles
+    return Count(name, flops, size + max(block.bytes, tile.bytes))
 
 
 _kept_count = functools.lru_cache(maxsize=256)(_count)

@@ -51,10 +51,11 @@ def _equation_cost(equation) -> Cost:
     made = sum(_bytes(aval) for aval in outputs)
     if inner:
         turns = params["length"] if name == "scan" else 1
-        flops = turns * (max if name == "cond" else sum)(cost.flops for cost in inner)
+        each = [cost.flops for cost in inner]
+        flops = turns * (max(each) if name == "cond" else sum(each))
         return Cost(flops, max(made, *(cost.bytes for cost in inner)))
     size = sum(math.prod(aval.shape) for aval in outputs)
-    left = equation.invars[0].aval.shape if equation.invars else ()
+    left: tuple[int, ...] = equation.invars[0].aval.shape if equation.invars else ()
     if name == "dot_general":
         (contracted, _), _ = params["dimension_numbers"]
         return Cost(2 * size * math.prod(left[axis] for axis in contracted), made)

@@ -6,6 +6,7 @@ from jaxtyping import Array, Float, PyTree, Shaped
 
 from widthwise.finite.empirical.rowwise import Function
 
+
 def tangent_product(
     function: Function,
     parameters: PyTree,

@@ -2,19 +2,18 @@
 
 import dataclasses
 import warnings
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree, Shaped
+from jaxtyping import Array, PyTree, Shaped
 
 from widthwise.finite.empirical import checks
-from widthwise.finite.empirical.choice import Explanation, Question, Way, count, explain
+from widthwise.finite.empirical.choice import Explanation, Question, Way, explain, held
 from widthwise.finite.empirical.contraction import contracted
 from widthwise.finite.empirical.rowwise import Function, Rowwise
 from widthwise.finite.empirical.tiles import Tiling, assemble
-from widthwise.finite.empirical.way import AbstractWay, Outputs, compiled
+from widthwise.finite.empirical.way import AbstractWay, Outputs, Programs, compiled
 
 Which = Literal["ntk", "nngp"]
 
@@ -60,27 +59,13 @@ def empirical_kernel(
     checks.check_choice("way", way, Way)
     if which == "nngp" and (way != "cheapest" or rates is not None):
         raise ValueError("way and rates are of the tangent kernel: leave them out with 'nngp'.")
-    asked = _ask(function, parameters, x1, x2, rates, outputs, block)
-    question, (weights, rest, rates, x1, x2) = asked
+    question, arrays = _ask(function, parameters, x1, x2, rates, outputs, block)
     if which == "nngp":
         chosen, keep = _Values(question.function, outputs), True
     else:
         name = _cheapest(question) if way == "cheapest" else way
-        chosen, keep = question.way(name), count(question, name).keep
-    programs = compiled(chosen)
-    inputs = {"x1": x1} if x2 is None else {"x1": x1, "x2": x2}
-    for name, weight, rate in zip(question.function.names(), weights, rates, strict=True):
-        inputs |= {f"The parameter {name}": weight, f"The rate of {name}": rate}
-
-    def tile(left, right) -> np.ndarray:
-        found = np.asarray(programs.tile(weights, rest, rates, left, right))
-        checks.check_finite(found, inputs)
-        return found
-
-    def features(x):
-        return programs.features(weights, rest, x)
-
-    return assemble(question.tiling, x1, x2, keep, features, tile)
+        chosen, keep = question.way(name), held(question, name).keep
+    return _run(question, arrays, compiled(chosen), keep)
 
 
 def explain_kernel(
@@ -106,7 +91,34 @@ def explain_kernel(
     return explain(_ask(function, parameters, x1, x2, None, outputs, block)[0])
 
 
-def _ask(function, parameters, x1, x2, rates, outputs, block) -> tuple[Question, Any]:
+class _Arrays(NamedTuple):
+    """What a question is asked of."""
+
+    weights: list
+    rest: list
+    rates: list
+    x1: Array
+    x2: Array | None
+
+
+def _run(question: Question, arrays: _Arrays, programs: Programs, keep: bool) -> np.ndarray:
+    weights, rest, rates, x1, x2 = arrays
+    inputs = {"x1": x1} if x2 is None else {"x1": x1, "x2": x2}
+    for name, weight, rate in zip(question.function.names(), weights, rates, strict=True):
+        inputs |= {f"The parameter {name}": weight, f"The rate of {name}": rate}
+
+    def features(x):
+        return programs.features(weights, rest, x)
+
+    def tile(left, right):
+        found = np.asarray(programs.tile(weights, rest, rates, left, right))
+        checks.check_finite(found, inputs)
+        return found
+
+    return assemble(question.tiling, x1, x2, keep, features, tile)
+
+
+def _ask(function, parameters, x1, x2, rates, outputs, block) -> tuple[Question, _Arrays]:
     """The question in shapes, and its arrays; all that can be refused is."""
     checks.check_choice("outputs", outputs, Outputs)
     block = checks.checked_block(block)
@@ -127,7 +139,7 @@ def _ask(function, parameters, x1, x2, rates, outputs, block) -> tuple[Question,
         frozenset(i for i, rate in enumerate(rates) if rate.size != 1),
         Tiling.of(len(x1), None if x2 is None else len(x2), block),
     )
-    return question, (weights, rest, rates, x1, x2)
+    return question, _Arrays(weights, rest, rates, x1, x2)
 
 
 def _shape_of(x) -> jax.ShapeDtypeStruct:

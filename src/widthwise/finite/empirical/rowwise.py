@@ -53,7 +53,7 @@ class Rowwise:
         """Where each weight stands in the parameters."""
         whole = jax.tree.unflatten(self.tree, self.kinds)
         paths = jax.tree_util.tree_flatten_with_path(whole)[0]
-        return [jax.tree_util.keystr(path) for path, kind in paths if kind == "weight"]
+        return [jax.tree_util.keystr(path) or "itself" for path, kind in paths if kind == "weight"]
 
     def sort_rates(self, rates: PyTree) -> list[Array]:
         """The weights' step sizes, from a tree like the parameters."""

@@ -9,8 +9,9 @@ with p the positions at which the weight is read, i and o its two sides and b wh
 """
 
 import abc
+import dataclasses
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -48,95 +49,116 @@ class Layout(NamedTuple):
         return split.transpose(0, *(a + 1 for a in order)).reshape(-1, *self.sizes)
 
 
+@dataclasses.dataclass(frozen=True)
 class AbstractRule(abc.ABC):
-    """How one step reads one weight."""
+    """How one step reads one weight.
+
+    Args:
+        layout: of the step's result.
+        near: entries of the weight's near side.
+        operand: the number of the step's other value, where inputs are made of it.
+    """
 
     layout: Layout
-    near: int  # entries of the weight's near side
-    operand: int | None  # the number of the step's other value, where inputs are made of it
+    near: int
+    operand: int | None
 
     @abc.abstractmethod
-    def inputs(self, operand):
+    def inputs(self, operand) -> Any:
         """(shared, positions, near)."""
 
 
+@dataclasses.dataclass(frozen=True)
 class DotRule(AbstractRule):
-    """A product of arrays, the weight on either side."""
+    """A product of arrays, the weight on either side.
 
-    def __init__(self, step: Step, side: int):
-        (contracted, shared) = step.params["dimension_numbers"]
+    Args:
+        order: axes of the other side: shared, free, contracted.
+    """
+
+    order: tuple[int, ...]
+
+    @staticmethod
+    def of(step: Step, side: int) -> "DotRule":
+        """With the weight on this side of the step."""
+        contracted, shared = step.params["dimension_numbers"]
         weight, other = (step.equation.invars[s].aval.shape for s in (side, 1 - side))
-        self.contracted, self.shared = contracted[1 - side], shared[1 - side]
-        self.free = _rest(other, self.contracted, self.shared)
-        n_shared, n_free = len(self.shared), len(self.free)
+        own_contracted, own_shared = contracted[1 - side], shared[1 - side]
+        free = _rest(other, (*own_contracted, *own_shared))
+        n_shared, shape = len(own_shared), step.equation.outvars[0].aval.shape
         n_far = len(weight) - n_shared - len(contracted[side])
-        sizes = [n_shared, *((n_far, n_free) if side == 0 else (n_free, n_far))]
-        starts = (0, sizes[0], sizes[0] + sizes[1])
-        axes = [tuple(range(a, a + size)) for a, size in zip(starts, sizes, strict=True)]
-        far, positions = (axes[1], axes[2]) if side == 0 else (axes[2], axes[1])
-        shape = step.equation.outvars[0].aval.shape
-        self.layout = Layout.of(shape, axes[0], positions, far)
-        self.near = math.prod(other[axis] for axis in self.contracted)
-        self.operand = step.reads[1 - side]
+        # of a product's result: shared axes, those of the left side, those of the right
+        split = n_shared + (n_far if side == 0 else len(free))
+        first, second = tuple(range(n_shared, split)), tuple(range(split, len(shape)))
+        far, positions = (first, second) if side == 0 else (second, first)
+        layout = Layout.of(shape, tuple(range(n_shared)), positions, far)
+        near = math.prod(other[axis] for axis in own_contracted)
+        order = (*own_shared, *free, *own_contracted)
+        return DotRule(layout, near, step.reads[1 - side], order)
 
     def inputs(self, operand):
-        ordered = operand.transpose(*self.shared, *self.free, *self.contracted)
-        return ordered.reshape(*self.layout.sizes[:2], self.near)
+        return operand.transpose(self.order).reshape(*self.layout.sizes[:2], self.near)
 
 
-def _rest(shape, *taken) -> tuple[int, ...]:
-    return tuple(axis for axis in range(len(shape)) if not any(axis in own for own in taken))
+def _rest(shape, taken) -> tuple[int, ...]:
+    return tuple(axis for axis in range(len(shape)) if axis not in taken)
 
 
+@dataclasses.dataclass(frozen=True)
 class ConvRule(AbstractRule):
-    """A convolution's filter; its inputs are the patches it looks at."""
+    """A convolution's filter; its inputs are the patches it looks at.
 
-    def __init__(self, step: Step):
-        self.params = step.params
+    Args:
+        step: the convolution.
+        order: axes of the patches, (batch, *space), as the layout has its positions.
+    """
+
+    step: Step
+    order: tuple[int, ...]
+
+    @staticmethod
+    def of(step: Step) -> "ConvRule":
+        """With the weight on the right, as the filter."""
         numbers, groups = step.params["dimension_numbers"], step.params["feature_group_count"]
-        kernel = step.equation.invars[1].aval.shape
+        kernel, shape = step.equation.invars[1].aval.shape, step.equation.outvars[0].aval.shape
         batch, feature, *space = numbers.out_spec
-        shape = step.equation.outvars[0].aval.shape
-        self.taps = tuple(kernel[axis] for axis in numbers.rhs_spec[2:])
         # groups of features are split off, in front of the axis they share with the far side
         split = (*shape[:feature], groups, shape[feature] // groups, *shape[feature + 1 :])
-        place = {axis: axis + (axis > feature) for axis in range(len(shape))}
-        positions = tuple(place[axis] for axis in (batch, *space))
-        self.layout = Layout.of(split, (feature,), positions, (feature + 1,))
-        # in the order in which `arrange` lays the positions out
-        self.order = [axis for axis in self.layout.positions if axis in positions]
-        self.order = [positions.index(axis) for axis in self.order]
-        self.near = math.prod(self.taps) * kernel[numbers.rhs_spec[1]]
-        self.operand = step.reads[0]
+        positions = [axis + (axis > feature) for axis in (batch, *space)]
+        layout = Layout.of(split, (feature,), tuple(positions), (feature + 1,))
+        near = math.prod(kernel) // kernel[numbers.rhs_spec[0]]
+        order = tuple(map(positions.index, sorted(positions)))
+        return ConvRule(layout, near, step.reads[0], step, order)
 
     def inputs(self, operand):
-        p = self.params
-        n_space = len(self.taps)
-        plain = tuple(range(n_space + 2))
+        params, kernel = self.step.params, self.step.equation.invars[1].aval.shape
+        numbers = params["dimension_numbers"]
+        plain = tuple(range(operand.ndim))
         patches = jax.lax.conv_general_dilated_patches(
-            operand.transpose(p["dimension_numbers"].lhs_spec),
-            self.taps,
-            p["window_strides"],
-            p["padding"],
-            p["lhs_dilation"],
-            p["rhs_dilation"],
+            operand.transpose(numbers.lhs_spec),
+            [kernel[axis] for axis in numbers.rhs_spec[2:]],
+            params["window_strides"],
+            params["padding"],
+            params["lhs_dilation"],
+            params["rhs_dilation"],
             jax.lax.ConvDimensionNumbers(plain, plain, plain),
             precision=EXACT,
         )
-        patches = jnp.moveaxis(patches, 1, -1)  # (batch, *space, features * taps)
-        patches = patches.transpose(*self.order, n_space + 1)
+        patches = jnp.moveaxis(patches, 1, -1)  # (batch, *space, features and taps)
         shared, positions, _ = self.layout.sizes
+        patches = patches.transpose(*self.order, plain[-1])
         return jnp.moveaxis(patches.reshape(positions, shared, self.near), 1, 0)
 
 
+@dataclasses.dataclass(frozen=True)
 class AddRule(AbstractRule):
     """A bias; it is read as if its input were one."""
 
-    operand, near = None, 1
-
-    def __init__(self, step: Step, spread: tuple[int, ...]):
+    @staticmethod
+    def of(step: Step, spread: tuple[int, ...]) -> "AddRule":
+        """With the weight spread over these axes of the result."""
         shape = step.equation.outvars[0].aval.shape
-        self.layout = Layout.of(shape, (), spread, _rest(shape, spread))
+        return AddRule(Layout.of(shape, (), spread, _rest(shape, spread)), 1, None)
 
     def inputs(self, operand):
         return jnp.ones((*self.layout.sizes[:2], 1))

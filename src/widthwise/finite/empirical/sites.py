@@ -122,13 +122,13 @@ def _rule(step: Step, side: int, path: Path) -> AbstractRule | None:
         before, after = step.equation.invars[side].aval.shape, step.equation.outvars[0].aval.shape
         sizes = before or (1,) * len(after)  # a scalar may be added as it is
         stretched = [axis for axis, size in enumerate(after) if sizes[axis] != size]
-        return AddRule(step, tuple(sorted({*path.spread, *stretched})))
+        return AddRule.of(step, tuple(sorted({*path.spread, *stretched})))
     if path.spread:
         return None
     if step.name == "dot_general":
-        return DotRule(step, side)
+        return DotRule.of(step, side)
     if step.name == "conv_general_dilated" and side == 1 and step.params["batch_group_count"] == 1:
-        return ConvRule(step)
+        return ConvRule.of(step)
     return None
 
 

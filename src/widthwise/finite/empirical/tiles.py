@@ -12,8 +12,8 @@ class Tiling(NamedTuple):
 
     >>> Tiling.of(200, None, 32)
     Tiling(n1=200, n2=None, size1=29, size2=29)
-    >>> Tiling.of(200, None, 32).evaluations(keep=True), Tiling.of(200, None, 32).tiles
-    (7, 28)
+    >>> Tiling.of(200, None, 32).evaluated(keep=True), Tiling.of(200, None, 32).tiles
+    (203, 28)
     """
 
     n1: int
@@ -39,17 +39,15 @@ class Tiling(NamedTuple):
         left, right = self.counts
         return left * (left + 1) // 2 if self.n2 is None else left * right
 
-    def evaluations(self, keep: bool) -> int:
-        """Blocks of rows that are evaluated, if all are kept and if one a side is."""
+    def evaluated(self, keep: bool) -> int:
+        """Rows whose features are computed, if all are kept and if a block a side is."""
         left, right = self.counts
-        if keep:
-            return left if self.n2 is None else left + right
-        return self.tiles if self.n2 is None else left + self.tiles
+        if self.n2 is None:
+            return (left if keep else self.tiles) * self.size1
+        return left * self.size1 + (right if keep else self.tiles) * self.size2
 
 
-def assemble(
-    tiling: Tiling, x1, x2, keep: bool, features: Callable, tile: Callable
-) -> np.ndarray:
+def assemble(tiling: Tiling, x1, x2, keep: bool, features: Callable, tile: Callable) -> np.ndarray:
     """The matrix of tile(features(rows), features(rows)); `keep` holds the features of all rows."""
     symmetric = x2 is None
     lefts = _Blocks(x1, tiling.size1, features, keep, {})

@@ -48,7 +48,8 @@ class Program(NamedTuple):
         writer = _Writer([], {}, [])
         inputs = [writer.number(v.aval) for v in closed.jaxpr.invars]
         (result,) = writer.write(closed.jaxpr, closed.consts, inputs)
-        return Program(tuple(writer.steps), writer.constants, tuple(writer.avals), result, closed.jaxpr)
+        steps, avals = tuple(writer.steps), tuple(writer.avals)
+        return Program(steps, writer.constants, avals, result, closed.jaxpr)
 
     def run(self, values: Mapping[int, Any], added: Mapping[int, Any] | None = None):
         """All values, by number, from those of the arguments; `added` is added to some."""
@@ -107,14 +108,10 @@ def _body(equation):
 
 def _evaluate(step: Step, jaxpr, found: Mapping[int, Any]) -> list[Any]:
     """One equation, as a program of its own: how a primitive is called changes with JAX."""
-    from jax.extend.core import Literal
+    from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
 
     pairs = zip(step.equation.invars, step.reads, strict=True)
     values = {v: found[number] for v, number in pairs if not isinstance(v, Literal)}
-    alone = jaxpr.replace(
-        constvars=[],
-        invars=list(values),
-        outvars=list(step.equation.outvars),
-        eqns=[step.equation],
-    )
-    return jax.core.eval_jaxpr(alone, (), *values.values())
+    outvars, equations = list(step.equation.outvars), [step.equation]
+    alone = jaxpr.replace(constvars=[], invars=list(values), outvars=outvars, eqns=equations)
+    return jaxpr_as_fun(ClosedJaxpr(alone, ()))(*values.values())
