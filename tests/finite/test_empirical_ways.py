@@ -160,7 +160,7 @@ def test_ways_agree(problem):
 
 @pytest.mark.parametrize(
     "problem, way",
-    [*(("mlp", way) for way in WAYS), ("attention", "structured"), ("embedded", "structured")],
+    [*(("mlp", way) for way in WAYS), ("attention", "structured")],
     indirect=["problem"],
 )
 def test_fewer_pairs_of_outputs(problem, way):
@@ -199,7 +199,7 @@ def test_rules_find_their_weights(problem):
 
 
 GRID = Unflatten((4, 4), 2) >> Conv((2, 3), (1, 2)) >> Relu() >> AveragePool() >> Flatten()
-SEQUENCE = Unflatten((5,), 3) >> Conv((3,)) >> SelfAttention() >> LayerNorm() >> Relu()
+SEQUENCE = Unflatten((5,), 3) >> SelfAttention() >> LayerNorm() >> Relu()
 NETWORKS = {
     "grid": (GRID >> Readout(), 32, NTK()),
     "sequence": (SEQUENCE >> GlobalAveragePool() >> Readout(), 15, MuP()),
