@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import widthwise
-from widthwise.network import nonlinear
+from widthwise import network
 
 HEAVY = ("jax", "equinox", "matplotlib", "sklearn", "pandas", "numba")
 STUB = Path(widthwise.__file__).with_suffix(".pyi")
@@ -41,10 +41,16 @@ def stub() -> tuple[dict[str, str], list[str]]:
     return named, starred
 
 
-def nonlinearities() -> set[str]:
-    base = nonlinear.AbstractDual
-    found = {n: x for n, x in vars(nonlinear).items() if inspect.isclass(x)}
-    return {n for n, x in found.items() if issubclass(x, base) and not inspect.isabstract(x)}
+def layers() -> set[str]:
+    found = {n: x for n, x in vars(network).items() if inspect.isclass(x)}
+    made_by_operators = {network.Chain, network.Sum}
+    return {
+        n
+        for n, x in found.items()
+        if issubclass(x, network.AbstractLayer)
+        and not inspect.isabstract(x)
+        and x not in made_by_operators
+    }
 
 
 def test_import_is_light():
@@ -63,8 +69,8 @@ def test_help_is_light(command):
 
 def test_stub_and_surface_have_the_same_names():
     named, starred = stub()
-    assert starred == ["widthwise.network.nonlinear"]
-    assert set(dir(widthwise)) == {*named, *nonlinearities(), "__version__"}
+    assert starred == ["widthwise.network"]
+    assert set(dir(widthwise)) == {*named, *layers(), "__version__"}
 
 
 @pytest.mark.parametrize("name", sorted(stub()[0]))
@@ -76,9 +82,9 @@ def test_name_is_what_the_stub_says(name):
         assert getattr(widthwise, name) is getattr(home, name)
 
 
-@pytest.mark.parametrize("name", sorted(nonlinearities()))
-def test_nonlinearity_is_on_the_surface(name):
-    assert getattr(widthwise, name) is getattr(nonlinear, name)
+@pytest.mark.parametrize("name", sorted(layers()))
+def test_layer_is_on_the_surface(name):
+    assert getattr(widthwise, name) is getattr(network, name)
 
 
 @pytest.mark.parametrize("name", ["Rellu", "jax", "math", "AbstractSmooth", "no_such_name"])
