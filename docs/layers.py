@@ -232,7 +232,7 @@ def table(layers: dict[str, AbstractLayer]) -> str:
         place = f"{type(layer).__module__}.{name}"
         lines.append(f"| {' | '.join((f'[`{name}`](api/network.md#{place})', *cells))} |")
     sentence = "; ".join(f"*{head}*: {cell}" for head, cell in alike.items())
-    return f"For all of them {sentence}.\n\n" + "\n".join(lines)
+    return (f"For all of them {sentence}.\n\n" if alike else "") + "\n".join(lines)
 
 
 def made() -> str:

@@ -4,6 +4,8 @@ import itertools
 import os
 
 os.environ.setdefault("MPLBACKEND", "agg")
+# Tests compile thousands of small programs and run each once: half of their time is LLVM's.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import jax
 import jaxtyping

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float
 
-from widthwise.kernels import MonteCarlo, kernel_matrix
+from widthwise.kernels import MonteCarlo
 from widthwise.kernels.matrix import check_memory
 from widthwise.kernels.monte_carlo import told
 from widthwise.learner import AbstractLearner, Posterior
@@ -19,6 +19,7 @@ from widthwise.limits.base import (
     Work,
 )
 from widthwise.limits.evidence import best_noise, best_variances
+from widthwise.limits.shared import shared_kernels
 from widthwise.limits.tangent import feature_kernels
 from widthwise.network.begin import trial_inputs
 from widthwise.network.build import output_exponent, specify
@@ -82,7 +83,7 @@ class NNGP(AbstractLimit):
                 network, x, y, scaling=self.scaling, kernel=which, noise=noise
             )
             notes.append(f"The log evidence chose noise {noise:.3g} and the network {network!r}.")
-        found = kernel_matrix(network, x, scaling=self.scaling)
+        found = shared_kernels(network, x, scaling=self.scaling)
         notes += told(network, found, which)
         kernel = getattr(found, which)
         if noise is None:
@@ -140,11 +141,11 @@ class PosteriorState(AbstractState):
 
     def predict(self, x: Float[np.ndarray, "m d"], covariance: bool) -> Prediction:
         cross = getattr(
-            kernel_matrix(self.network, x, self.x_train, scaling=self.scaling), self.kernel
+            shared_kernels(self.network, x, self.x_train, scaling=self.scaling), self.kernel
         )
         value = cross @ self.weights
         if not covariance:
             return Prediction(value, None, GIVEN)
-        prior = getattr(kernel_matrix(self.network, x, scaling=self.scaling), self.kernel)
+        prior = getattr(shared_kernels(self.network, x, scaling=self.scaling), self.kernel)
         half = self.factor.half(cross.T)
         return Prediction(value, prior - half.T @ half, GIVEN)

@@ -6,12 +6,13 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float
 
-from widthwise.kernels import KernelEstimates, KernelMatrices, kernel_matrix
+from widthwise.kernels import KernelEstimates, KernelMatrices
 from widthwise.kernels.matrix import check_memory, layer_kernels
 from widthwise.kernels.monte_carlo import told
 from widthwise.learner import AbstractLearner, GradientDescent, GradientFlow
 from widthwise.limits.base import UNKEPT, AbstractLimit, AbstractPrepared, Start, Trained, Work
 from widthwise.limits.descent import AbstractDescent, descent_of
+from widthwise.limits.shared import shared_kernels
 from widthwise.network.layer import AbstractLayer
 from widthwise.network.names import layer_names
 from widthwise.problem import Problem, loss_value
@@ -70,10 +71,10 @@ class TangentKernel(AbstractLimit):
         Raises `Diverged` for a step size past what is stable.
         """
         self.check(problem)
-        train = kernel_matrix(self.network, problem.x_train, scaling=self.scaling)
+        train = shared_kernels(self.network, problem.x_train, scaling=self.scaling)
         descent = descent_of(train.ntk, self.learner, order, logs)
         if len(problem.x_test):
-            cross = kernel_matrix(
+            cross = shared_kernels(
                 self.network, problem.x_test, problem.x_train, scaling=self.scaling
             )
         else:
@@ -125,7 +126,7 @@ class TangentState(AbstractState):
     spread: Float[np.ndarray, "n n"] | None  # covariance of a over f_0
 
     def predict(self, x: Float[np.ndarray, "m d"], covariance: bool) -> Prediction:
-        cross = kernel_matrix(self.network, x, self.x_train, scaling=self.scaling)
+        cross = shared_kernels(self.network, x, self.x_train, scaling=self.scaling)
         value = -cross.ntk @ self.coefficients
         if self.start is not None:
             return Prediction(value + self.start(x), None, FROM_START)  # type: ignore[operator]
@@ -133,7 +134,7 @@ class TangentState(AbstractState):
             return Prediction(value, None, FROM_ZERO)
         if not covariance:
             return Prediction(value, None, OVER_STARTS)
-        prior = kernel_matrix(self.network, x, scaling=self.scaling).nngp
+        prior = shared_kernels(self.network, x, scaling=self.scaling).nngp
         mixed = cross.ntk @ (self.response @ cross.nngp.T)
         found = prior - mixed - mixed.T + cross.ntk @ self.spread @ cross.ntk.T
         return Prediction(value, found, OVER_STARTS)

@@ -15,8 +15,8 @@ class Masked(AbstractReader):
     """Reads sequences or images of various sizes, filled up to one grid: a position is missing
     where all of its features equal one number.
 
-    >>> Unflatten((9,), channels=5) >> Masked() >> Conv((3,)) >> Relu() >> GlobalAveragePool()
-    Unflatten(shape=(9,), channels=5) >> Masked() >> Conv(filter_shape=(3,)) >> Relu() >> GlobalAveragePool()
+    >>> Unflatten((9, 5)) >> Masked() >> Conv() >> Relu() >> GlobalAveragePool() >> Readout()
+    Unflatten(shape=(9, 5)) >> Masked() >> Conv() >> Relu() >> GlobalAveragePool() >> Readout()
 
     Missing positions count as zeros for their neighbours, are left out of means over positions and
     of softmax attention, and are zeros behind `Flatten()`. Behind a convolution a position is
@@ -25,7 +25,7 @@ class Masked(AbstractReader):
 
     Args:
         missing: the number.
-    """  # noqa: E501  an example is one line
+    """
 
     source: ClassVar[str] = "novak2020, section 2"
     missing: float = 0.0

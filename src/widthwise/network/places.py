@@ -88,15 +88,15 @@ class PositionEmbedding(AbstractLayer):
 class ConcatenatePositions(AbstractLayer):
     """The positions of all branches one after another, along one axis of the grid.
 
-    >>> ConcatenatePositions((Conv(), Conv((5, 5)))) >> Relu() >> GlobalAveragePool() >> Readout()
-    ConcatenatePositions(branches=(Conv(), Conv(filter_shape=(5, 5)))) >> Relu() >> GlobalAveragePool() >> Readout()
+    >>> Conv() >> ConcatenatePositions((Conv(), Identity())) >> Relu() >> Flatten() >> Readout()
+    Conv() >> ConcatenatePositions(branches=(Conv(), Identity())) >> Relu() >> Flatten() >> Readout()
 
     All but one branch end in fresh weights: they are uncorrelated then.
 
     Args:
         branches: networks that read one input.
         axis: of the grid.
-    """  # noqa: E501  an example is one line
+    """
 
     source: ClassVar[str] = "yang2019, section 2"
     branches: tuple[AbstractLayer, ...] = eqx.field(default=(Identity(),), converter=branched)
@@ -171,4 +171,5 @@ class ConcatenatePositions(AbstractLayer):
 
 
 def _shape(moments: AbstractMoments) -> tuple[int, ...]:
-    return (moments.parts if isinstance(moments, Mixture) else grid_of(moments)).shape  # type: ignore[attr-defined]
+    parts = moments.parts if isinstance(moments, Mixture) else moments
+    return grid_of(parts).shape

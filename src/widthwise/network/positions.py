@@ -92,12 +92,12 @@ def _is_part(part) -> bool:
 class Reshape(AbstractPositions):
     """As many positions on another grid, numbered row by row.
 
-    >>> Unflatten((2, 2)) >> Conv() >> Reshape((4,)) >> Conv((3,)) >> Flatten() >> Readout()
-    Unflatten(shape=(2, 2)) >> Conv() >> Reshape() >> Conv(filter_shape=(3,)) >> Flatten() >> Readout()
+    >>> Unflatten((2, 2)) >> Conv() >> Reshape((4,)) >> Flatten() >> Readout()
+    Unflatten(shape=(2, 2)) >> Conv() >> Reshape() >> Flatten() >> Readout()
 
     Args:
         shape: new extents.
-    """  # noqa: E501  an example is one line
+    """
 
     source: ClassVar[str] = "novak2019, section 2"
     shape: tuple[int, ...] = eqx.field(default=(4,), static=True)
