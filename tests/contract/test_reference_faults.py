@@ -156,7 +156,5 @@ def test_legal_networks_are_not_refused(rng, unchecked):
     net = Unflatten((2, 2)) >> Conv() >> Flatten() >> Relu() >> Dense() >> Readout()
     found = kernel_matrix(net, rng.normal(size=(3, 4)).tolist())  # type: ignore[arg-type]
     assert np.linalg.eigvalsh(found.ntk).min() > 0
-    assert kernel_matrix(Dense() >> Elementwise(jnp.sin) >> Readout()  # type: ignore[arg-type], np.eye(2)).ntk.shape == (
-        2,
-        2,
-    )
+    function = Elementwise(jnp.sin)  # type: ignore[arg-type]
+    assert kernel_matrix(Dense() >> function >> Readout(), np.eye(2)).ntk.shape == (2, 2)

@@ -88,8 +88,8 @@ class PositionEmbedding(AbstractLayer):
 class ConcatenatePositions(AbstractLayer):
     """The positions of all branches one after another, along one axis of the grid.
 
-    >>> Conv() >> ConcatenatePositions((Conv(), Identity())) >> Relu() >> Flatten() >> Readout()
-    Conv() >> ConcatenatePositions(branches=(Conv(), Identity())) >> Relu() >> Flatten() >> Readout()
+    >>> Conv() >> ConcatenatePositions((Conv(), Identity())) >> Relu() >> Flatten()
+    Conv() >> ConcatenatePositions(branches=(Conv(), Identity())) >> Relu() >> Flatten()
 
     All but one branch end in fresh weights: they are uncorrelated then.
 
