@@ -5,6 +5,9 @@ them, install them into the environment of the tests, `pip install tinygp gpjax`
 `pytest tests/faces/test_other_libraries.py`.
 """
 
+# pyright: reportArgumentType=false
+# scikit-learn carries no types, and what pyright infers of its machines is too narrow
+
 import doctest
 import re
 from pathlib import Path
@@ -71,7 +74,7 @@ def of_page(library: str) -> dict[str, Any]:
 
 def member_mean(names: dict[str, Any], net, which: str):
     data = ww.data.Data.of(names["x"], names["y"][:, None], [], [], task="regression")
-    learner = ww.Posterior(noise=names["noise"], kernel=which)  # type: ignore[arg-type]
+    learner = ww.Posterior(noise=names["noise"], kernel=which)
     run = ww.Member(net, ww.inf, ww.NTK(), learner).train(data)
     return run.predict(names["new"]).value[:, 0]
 
