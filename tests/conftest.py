@@ -4,13 +4,20 @@ import itertools
 import os
 
 os.environ.setdefault("MPLBACKEND", "agg")
-# Tests compile thousands of small programs and run each once: half of their time is LLVM's.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import jax
 import jaxtyping
 import numpy as np
 import pytest
+
+# Folders whose tests compile hundreds of small programs and run each once.
+ONCE = ("contract", "kernels", "network", "property")
+
+
+@pytest.fixture(autouse=True)
+def quick_compilation(request):
+    """There, half of the time would be LLVM's."""
+    jax.config.update("jax_disable_most_optimizations", request.path.parent.name in ONCE)
 
 
 @pytest.fixture(params=[False, True], ids=["x32", "x64"])

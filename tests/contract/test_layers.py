@@ -1,6 +1,5 @@
 """What every layer and every composition must satisfy."""
 
-import itertools
 import pickle
 import re
 
@@ -153,8 +152,7 @@ WIDTHS = {placed(ExpNormalized()): 512}
 
 
 COMPARED = [
-    *map(placed, OTHERS),
-    *itertools.chain.from_iterable(map(behind_means, OTHERS)),
+    *((behind_means(layer) or [placed(layer)])[0] for layer in OTHERS),
     *map(placed, UNRULED),
     *NETWORKS,
 ]

@@ -110,7 +110,7 @@ def test_quadrature_is_as_good_as_it_says(std, rng):
     assert covariance < 2e-6 and tangent < 2e-4
 
 
-@pytest.mark.parametrize("depth", [3, 10, 30])
+@pytest.mark.parametrize("depth", [3, 10, pytest.param(30, marks=pytest.mark.slow)])
 def test_diagonals_of_deep_kernels(depth, rng):
     """Off by 0.4 % at depth 30 in single precision; here rows may come in it."""
     x = rng.normal(size=(4, 6)).astype("float32")

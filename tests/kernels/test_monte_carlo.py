@@ -290,7 +290,6 @@ REFUSED = {
     "no network": (lambda: MonteCarlo(3), TypeError, "3 is no layer"),  # type: ignore
     "one sample": (lambda: MonteCarlo(MLP, samples=1), ValueError, "samples.*at least 2"),
     "no width": (lambda: MonteCarlo(MLP, width=np.inf), TypeError, "width.*whole"),  # type: ignore
-    "behind": (lambda: MonteCarlo(MLP >> Relu()), ValueError, "put Readout.. last"),
     "a grid": (
         lambda: kernel_matrix(sampled(GRID), np.ones((2, 16))),
         ValueError,

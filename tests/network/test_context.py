@@ -64,10 +64,15 @@ FILLED = {
 }
 
 
+ALWAYS = (
+    "dense", "windows", "normalised", "attention", "positions", "heads", "cut", "two grids",
+)  # fmt: skip
 CROSSED = ("windows", "normalised", "attention", "two grids")
 
 
-@pytest.mark.parametrize("name", FILLED)
+@pytest.mark.parametrize(
+    "name", [n if n in ALWAYS else pytest.param(n, marks=pytest.mark.slow) for n in FILLED]
+)
 def test_a_sequence_is_what_it_is_when_filled_up(name, rng, getkey):
     net = FILLED[name]
     short = rng.normal(size=(3, 4, 2))

@@ -16,7 +16,7 @@ from widthwise.network.begin import input_signal
 from widthwise.network.build import is_weight, specify
 from widthwise.network.layer import AbstractWhole, Chain, chain
 from widthwise.network.moments import Tangent
-from widthwise.network.signal import OUTPUTS, Signal
+from widthwise.network.signal import OUTPUTS
 
 ENTRIES = 2**22  # numbers in the largest array of a tile
 ROWS = 1024  # of a tile at most
@@ -64,8 +64,7 @@ class MonteCarlo(AbstractWhole):
         width: of each.
         seed: of the draws.
 
-    Raises ValueError for settings out of range, and where something stands behind the readout;
-    TypeError for what is no network.
+    Raises ValueError for settings out of range; TypeError for what is no network.
     """
 
     source: ClassVar[str] = "novak2019, section 4; jacot2018, section 4"
@@ -78,8 +77,6 @@ class MonteCarlo(AbstractWhole):
         settings.whole(self, "samples", low=2)
         settings.whole(self, "width")
         settings.whole(self, "seed", low=0)
-        if self.network.signal(Signal()).size == OUTPUTS and not self.network.fresh():
-            raise ValueError(f"{self.network!r} does not end in its readout: put Readout() last.")
 
     def __repr__(self) -> str:
         numbers = f"samples={self.samples}, width={self.width}, seed={self.seed}"
