@@ -26,7 +26,7 @@ from widthwise.limits.descent import largest_stable_step
 from widthwise.limits.table import check_rules, lookup, regime
 from widthwise.network.begin import trial_inputs
 from widthwise.network.build import specify
-from widthwise.network.layer import AbstractLayer, AbstractWhole
+from widthwise.network.layer import AbstractLayer
 from widthwise.problem import Problem, pose
 from widthwise.progress import Progress
 from widthwise.run import Run
@@ -387,9 +387,7 @@ class InitialFunction:
 
 def sources_of(network: AbstractLayer, scaling: AbstractScaling) -> tuple[str, ...]:
     """The sources of the rules that a network and its scaling use."""
-    inner = getattr(network, "layers", ()) or getattr(network, "branches", ())
-    inner = (network.network,) if isinstance(network, AbstractWhole) else inner
     source = getattr(network, "source", None)
     own = () if source is None else (source,)
-    found = [key for layer in inner for key in sources_of(layer, scaling)]
+    found = [key for layer in network.inside for key in sources_of(layer, scaling)]
     return tuple(dict.fromkeys((*own, *(found or (scaling.source,)))))

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from widthwise import __version__
-from widthwise.network.layer import AbstractWhole
 from widthwise.run import Run
 
 PROBES = np.linspace(-5.0, 5.0, 64, dtype=np.float32)  # where functions that print alike differ
@@ -80,9 +79,7 @@ class Shelf:
 
 def _functions(network: Any) -> Iterator[Callable[[Any], Any]]:
     """The nonlinearities of a network, as functions of arrays."""
-    inside = [getattr(network, name, ()) for name in ("layers", "branches")]
-    whole = [network.network] if isinstance(network, AbstractWhole) else []
-    for inner in (*inside[0], *inside[1], *whole):
+    for inner in network.inside:
         yield from _functions(inner)
     if callable(network):
         yield lambda x: np.asarray(network(x))

@@ -7,19 +7,15 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from widthwise.network.context import Context
 from widthwise.network.joining import (
     alike,
-    applied,
     check_independent,
-    first_refusal,
-    joined,
     run_each,
     same_shape,
 )
-from widthwise.network.layer import AbstractLayer, Identity, branched
+from widthwise.network.layer import AbstractBranches, AbstractLayer, Identity, branched
 from widthwise.network.moments import AbstractMoments, Mixture
-from widthwise.network.signal import OUTPUTS, Pairs, Signal, Size
+from widthwise.network.signal import OUTPUTS, Signal, Size
 
 
 class Shares(eqx.Module):
@@ -28,7 +24,7 @@ class Shares(eqx.Module):
     values: tuple[float, ...] = eqx.field(static=True)
 
 
-class Concatenate(AbstractLayer):
+class Concatenate(AbstractBranches):
     """The features of all branches side by side.
 
     >>> Dense() >> Concatenate((Relu() >> Dense(), Erf() >> Dense())) >> Relu() >> Readout()
@@ -72,12 +68,6 @@ class Concatenate(AbstractLayer):
     def apply(self, weights, x):
         return jnp.concatenate(run_each(self.branches, weights[1], x), axis=-1)
 
-    def apply_known(self, weights, x, context):
-        return applied(self, weights, x, context)
-
-    def after(self, context: Context) -> Context | None:
-        return joined(self.branches, context)
-
     def kernel(self, weights, moments):
         shares, tensors = weights
         found = []
@@ -85,15 +75,6 @@ class Concatenate(AbstractLayer):
             found += _parts(branch.kernel(own, moments), share)
         parts = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(part for _, part in found))
         return Mixture(parts, tuple(share for share, _ in found))
-
-    def needs(self, after: Pairs) -> Pairs:
-        return max(branch.needs(after) for branch in self.branches)
-
-    def refusal(self) -> str | None:
-        return first_refusal(self.branches)
-
-    def fresh(self) -> bool:
-        return all(branch.fresh() for branch in self.branches)
 
 
 def _parts(moments: AbstractMoments, share: float) -> list[tuple]:
@@ -107,7 +88,7 @@ def _parts(moments: AbstractMoments, share: float) -> list[tuple]:
     ]
 
 
-class Product(AbstractLayer):
+class Product(AbstractBranches):
     """The product of branches, feature by feature, as in gated networks.
 
     >>> Dense() >> Product((Sigmoid(), Dense())) >> Dense() >> Relu() >> Readout()
@@ -129,18 +110,9 @@ class Product(AbstractLayer):
             raise ValueError(f"A branch of {self!r} ends in Readout(): a readout stands last.")
         return found.remade(found.size, False)
 
-    def weights(self, incoming: Signal):
-        return tuple(branch.weights(incoming) for branch in self.branches)
-
     def apply(self, weights, x):
         outs = run_each(self.branches, weights, x)
         return math.prod(outs[1:], start=outs[0])
-
-    def apply_known(self, weights, x, context):
-        return applied(self, weights, x, context)
-
-    def after(self, context: Context) -> Context | None:
-        return joined(self.branches, context)
 
     def kernel(self, weights, moments):
         pairs = zip(self.branches, weights, strict=True)
@@ -148,12 +120,6 @@ class Product(AbstractLayer):
         for out in rest:
             first = first.product(out)
         return first
-
-    def needs(self, after: Pairs) -> Pairs:
-        return max(branch.needs(after) for branch in self.branches)
-
-    def refusal(self) -> str | None:
-        return first_refusal(self.branches)
 
     def fresh(self) -> bool:
         return False

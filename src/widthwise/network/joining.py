@@ -12,11 +12,6 @@ if TYPE_CHECKING:
     from widthwise.network.layer import AbstractLayer
 
 
-def first_refusal(layers: "tuple[AbstractLayer, ...]") -> str | None:
-    """Of the first layer without a rule at infinite width; None where all have one."""
-    return next((said for layer in layers if (said := layer.refusal()) is not None), None)
-
-
 def check_independent(layer: "AbstractLayer", branches: "tuple[AbstractLayer, ...]") -> None:
     """Refuses branches of which more than one does not end in fresh weights."""
     stale = [x for x in branches if not x.fresh()]

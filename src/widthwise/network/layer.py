@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, PyTree
 
 from widthwise import settings
 from widthwise.network.context import Context, run, values_of
-from widthwise.network.joining import alike, applied, first_refusal, joined, run_each
+from widthwise.network.joining import alike, applied, joined, run_each
 from widthwise.network.moments import AbstractMoments, Tangent
 from widthwise.network.signal import OUTPUTS, Pairs, Signal
 from widthwise.network.weight import Weight
@@ -56,7 +56,12 @@ class AbstractLayer(eqx.Module):
     def refusal(self) -> str | None:
         """Why the layer has no rule at infinite width, in a sentence that names the way out; None
         where it has one."""
-        return None
+        return next((said for layer in self.inside if (said := layer.refusal()) is not None), None)
+
+    @property
+    def inside(self) -> "tuple[AbstractLayer, ...]":
+        """The layers that it is made of."""
+        return ()
 
     @property
     def sequence(self) -> "tuple[AbstractLayer, ...]":
@@ -147,8 +152,9 @@ class Chain(AbstractLayer):
             after = layer.needs(after)
         return after
 
-    def refusal(self) -> str | None:
-        return first_refusal(self.layers)
+    @property
+    def inside(self) -> tuple[AbstractLayer, ...]:
+        return self.layers
 
     @property
     def sequence(self) -> tuple[AbstractLayer, ...]:
@@ -202,6 +208,13 @@ class AbstractWhole(AbstractLayer):
     def needs(self, after: Pairs) -> Pairs:
         return self.network.needs(after)
 
+    def refusal(self) -> str | None:
+        return None
+
+    @property
+    def inside(self) -> tuple[AbstractLayer, ...]:
+        return (self.network,)
+
     @property
     def sequence(self) -> tuple[AbstractLayer, ...]:
         return self.network.layers
@@ -248,7 +261,32 @@ class Identity(AbstractLayer):
         return False
 
 
-class Sum(AbstractLayer):
+class AbstractBranches(AbstractLayer):
+    """Branches that read one input, and what they make together."""
+
+    branches: eqx.AbstractVar[tuple[AbstractLayer, ...]]
+
+    @property
+    def inside(self) -> tuple[AbstractLayer, ...]:
+        return self.branches
+
+    def weights(self, incoming: Signal):
+        return tuple(branch.weights(incoming) for branch in self.branches)
+
+    def apply_known(self, weights, x, context):
+        return applied(self, weights, x, context)
+
+    def after(self, context: Context) -> Context | None:
+        return joined(self.branches, context)
+
+    def needs(self, after: Pairs) -> Pairs:
+        return max(branch.needs(after) for branch in self.branches)
+
+    def fresh(self) -> bool:
+        return all(branch.fresh() for branch in self.branches)
+
+
+class Sum(AbstractBranches):
     """Branches that read one input, added; made by `+`.
 
     Branches must be uncorrelated given the input, so all but one end in fresh weights; several
@@ -270,18 +308,9 @@ class Sum(AbstractLayer):
     def signal(self, incoming: Signal) -> Signal:
         return alike(self, [branch.signal(incoming) for branch in self.branches])
 
-    def weights(self, incoming: Signal):
-        return tuple(branch.weights(incoming) for branch in self.branches)
-
     def apply(self, weights, x):
         outs = run_each(self.branches, weights, x)
         return sum(outs[1:], outs[0])
-
-    def apply_known(self, weights, x, context):
-        return applied(self, weights, x, context)
-
-    def after(self, context: Context) -> Context | None:
-        return joined(self.branches, context)
 
     def kernel(self, weights, moments):
         pairs = list(zip(self.branches, weights, strict=True))
@@ -292,15 +321,6 @@ class Sum(AbstractLayer):
         for out in outs[1:]:
             total = total.add(out)
         return total
-
-    def needs(self, after: Pairs) -> Pairs:
-        return max(branch.needs(after) for branch in self.branches)
-
-    def refusal(self) -> str | None:
-        return first_refusal(self.branches)
-
-    def fresh(self) -> bool:
-        return all(branch.fresh() for branch in self.branches)
 
     def __repr__(self) -> str:
         return " + ".join(

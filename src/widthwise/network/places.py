@@ -11,11 +11,11 @@ import numpy as np
 from widthwise import settings
 from widthwise.network.context import Context
 from widthwise.network.conv import grid_of, not_on_graphs
-from widthwise.network.joining import alike, applied, check_independent, first_refusal, run_each
-from widthwise.network.layer import AbstractLayer, Identity, branched
+from widthwise.network.joining import alike, check_independent, run_each
+from widthwise.network.layer import AbstractBranches, AbstractLayer, Identity, branched
 from widthwise.network.moments import AbstractMoments, Mixture
 from widthwise.network.pool import needs_grid
-from widthwise.network.signal import OUTPUTS, Pairs, Signal, Size
+from widthwise.network.signal import OUTPUTS, Signal, Size
 from widthwise.network.weight import Weight
 
 
@@ -85,7 +85,7 @@ class PositionEmbedding(AbstractLayer):
         return True
 
 
-class ConcatenatePositions(AbstractLayer):
+class ConcatenatePositions(AbstractBranches):
     """The positions of all branches one after another, along one axis of the grid.
 
     >>> Conv() >> ConcatenatePositions((Conv(), Identity())) >> Relu() >> Flatten()
@@ -132,14 +132,8 @@ class ConcatenatePositions(AbstractLayer):
         shape = (*signal.shape[: self.axis], None, *signal.shape[self.axis + 1 :])
         return dataclasses.replace(signal, shape=shape)
 
-    def weights(self, incoming: Signal):
-        return tuple(branch.weights(incoming) for branch in self.branches)
-
     def apply(self, weights, x):
         return jnp.concatenate(run_each(self.branches, weights, x), axis=self.axis)
-
-    def apply_known(self, weights, x, context):
-        return applied(self, weights, x, context)
 
     def after(self, context: Context) -> Context:
         found = [branch.after(context) for branch in self.branches]
@@ -159,15 +153,6 @@ class ConcatenatePositions(AbstractLayer):
         for part in parts[1:]:
             joined = joined.add(part)
         return joined
-
-    def needs(self, after: Pairs) -> Pairs:
-        return max(branch.needs(after) for branch in self.branches)
-
-    def refusal(self) -> str | None:
-        return first_refusal(self.branches)
-
-    def fresh(self) -> bool:
-        return all(branch.fresh() for branch in self.branches)
 
 
 def _shape(moments: AbstractMoments) -> tuple[int, ...]:
