@@ -9,7 +9,6 @@ import numpy as np
 from widthwise import settings
 from widthwise.network.context import Context, softmax
 from widthwise.network.conv import grid_of
-from widthwise.network.dense import not_after_readout
 from widthwise.network.grid import AbstractPairGrid
 from widthwise.network.layer import AbstractLayer, no_closed_form
 from widthwise.network.moments import AbstractMoments, Tangent
@@ -84,7 +83,6 @@ class SelfAttention(AbstractLayer):
             settings.number(self, "position_decay", above=0)
 
     def signal(self, incoming: Signal) -> Signal:
-        not_after_readout(self, incoming)
         needs_grid(self, incoming)
         return incoming.remade(Size(times=1), True)
 
@@ -202,7 +200,6 @@ class MultiHeadAttention(AbstractLayer):
             settings.number(self, name, low=0)
 
     def signal(self, incoming: Signal) -> Signal:
-        not_after_readout(self, incoming)
         needs_grid(self, incoming)
         return incoming.remade(Size(times=1), True)
 

@@ -51,10 +51,10 @@ def check_rows(network: AbstractLayer, x) -> None:
     """Raises ValueError where rows do not fit a network, and where one of them has no position left
     somewhere in it."""
     network.signal(input_signal(x.shape[1:]))
-    found = _read(network, jnp.asarray(x)) if readers(network) else x
-    context = found.context if isinstance(found, Known) else None
-    if context is None or context.present is None:
+    read = functools.partial(_read, network)
+    if not isinstance(jax.eval_shape(read, x), Known):
         return
+    context = read(jnp.asarray(x)).context
     for layer in (None, *network.sequence):
         if layer is not None and not isinstance(layer, AbstractReader):
             context = jax.vmap(layer.after)(context)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from widthwise.network.taps import Taps
+from widthwise.network.taps import Taps, along
 
 
 class Context(eqx.Module):
@@ -38,15 +38,10 @@ class Context(eqx.Module):
 
     def multiplied(self, matrices: tuple[np.ndarray | None, ...]) -> "Context":
         """Behind matrices over positions: an output is there if any that it reads is."""
-        present = self.present
-        if present is None:
+        if self.present is None:
             return self
-        for axis, matrix in enumerate(matrices):
-            if matrix is not None:
-                reads = jnp.asarray(matrix != 0, present.dtype)
-                found = jnp.minimum(jnp.tensordot(present, reads, ((axis,), (1,))), 1.0)
-                present = jnp.moveaxis(found, -1, axis)
-        return Context(present, self.links)
+        reads = tuple(None if matrix is None else matrix != 0 for matrix in matrices)
+        return Context(jnp.minimum(along(self.present, reads), 1.0), self.links)
 
     def reshaped(self, shape: tuple[int, ...]) -> "Context":
         """As many positions on another grid."""

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from widthwise import settings
 from widthwise.network.context import Context
-from widthwise.network.dense import Affine, check_affine, not_after_readout
+from widthwise.network.dense import Affine, check_affine
 from widthwise.network.grid import AbstractGrid
 from widthwise.network.layer import AbstractLayer
 from widthwise.network.moments import AbstractMoments
@@ -66,7 +66,6 @@ class AbstractFilter(AbstractLayer):
         return tuple(map(self.along, shape, self.filter_shape, strides))
 
     def signal(self, incoming: Signal) -> Signal:
-        not_after_readout(self, incoming)
         not_on_graphs(self, incoming)
         rank = len(self.filter_shape)
         shape = (None,) * rank if incoming.shape is None else incoming.shape

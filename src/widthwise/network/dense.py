@@ -48,7 +48,6 @@ class Dense(AbstractLayer):
         check_affine(self)
 
     def signal(self, incoming: Signal) -> Signal:
-        not_after_readout(self, incoming)
         return incoming.remade(Size(times=self.times), True)
 
     def weights(self, incoming: Signal) -> Affine:
@@ -83,7 +82,6 @@ class Readout(AbstractLayer):
         check_affine(self)
 
     def signal(self, incoming: Signal) -> Signal:
-        not_after_readout(self, incoming)
         if incoming.shape:
             raise ValueError(
                 f"{self!r} reads one vector, and {incoming} arrive: put Flatten() or "
@@ -102,12 +100,6 @@ class Readout(AbstractLayer):
 
     def fresh(self) -> bool:
         return True
-
-
-def not_after_readout(layer: AbstractLayer, incoming: Signal) -> None:
-    """Refuses a layer with weights behind the readout."""
-    if incoming.size == OUTPUTS:
-        raise ValueError(f"{layer!r} after Readout(): a network has one readout, its last layer.")
 
 
 def _affine(layer: Dense | Readout, incoming: Signal, fan_out: Size) -> Affine:

@@ -21,6 +21,7 @@ from widthwise.network.moments import (
     Tangent,
     given,
 )
+from widthwise.network.taps import along, placing, taking
 
 
 class KnownGrid(AbstractPairGrid):
@@ -92,12 +93,11 @@ class KnownGrid(AbstractPairGrid):
         return self._moved(self.grid.unshared(taps, weight, bias), lambda one: one.slid(taps))
 
     def taken(self, index: tuple[np.ndarray, ...]) -> "KnownGrid":
-        matrices = tuple(np.eye(s)[i] for i, s in zip(index, self.shape, strict=True))
+        matrices = taking(index, self.shape)
         return self._moved(self.grid.taken(index), lambda one: one.multiplied(matrices))
 
     def placed(self, axis: int, start: int, extent: int) -> "KnownGrid":
-        matrix = np.eye(extent)[:, start : start + self.shape[axis]]
-        matrices = tuple(matrix if a == axis else None for a in range(len(self.shape)))
+        matrices = placing(self.shape, axis, start, extent)
         moved = self.grid.placed(axis, start, extent)
         return self._moved(moved, lambda one: one.multiplied(matrices))
 
@@ -116,7 +116,7 @@ class KnownGrid(AbstractPairGrid):
             return found
 
         def share(context: Context):
-            reads = jax.vmap(lambda one: _times(one.present, matrices))(context)
+            reads = jax.vmap(lambda one: along(one.present, matrices))(context)
             reads = reads.reshape(len(reads), -1)
             return 1 / jnp.where(reads > 0, reads, 1.0)
 
@@ -180,10 +180,3 @@ def _there(context: Context) -> Float[Array, "n p"]:
     """1 where a position is, for each input."""
     assert context.present is not None
     return context.present.reshape(len(context.present), -1)
-
-
-def _times(present: Float[Array, "*s"], matrices) -> Float[Array, "*t"]:
-    for axis, matrix in enumerate(matrices):
-        found = jnp.tensordot(present, jnp.asarray(matrix, present.dtype), ((axis,), (1,)))
-        present = jnp.moveaxis(found, -1, axis)
-    return present

@@ -22,6 +22,7 @@ from widthwise.network.moments import (
     given,
     spread,
 )
+from widthwise.network.taps import along, placing, taking
 
 
 class PairGrid(AbstractPairGrid):
@@ -91,32 +92,22 @@ class PairGrid(AbstractPairGrid):
         )  # fmt: skip
 
     def linear(self, matrices, average: bool = False) -> "PairGrid":
-        def along(leaf, first):
-            for axis, matrix in enumerate(matrices):
-                if matrix is not None:
-                    moved = jnp.tensordot(
-                        leaf, jnp.asarray(matrix, leaf.dtype), ((first + axis,), (1,))
-                    )
-                    leaf = jnp.moveaxis(moved, -1, first + axis)
-            return leaf
-
         rank = len(self.shape)
 
         def both(leaf):
-            return along(along(leaf, 1), 1 + rank + _middle(leaf, matrices))
+            return along(along(leaf, matrices, 1), matrices, 1 + rank + _middle(leaf, matrices))
 
         shape = tuple(
             s if matrix is None else len(matrix)
             for s, matrix in zip(self.shape, matrices, strict=True)
         )
-        return self._on_grids(both, lambda leaf: along(leaf, 1), shape)
+        return self._on_grids(both, lambda leaf: along(leaf, matrices, 1), shape)
 
     def taken(self, index: tuple[np.ndarray, ...]) -> "PairGrid":
-        return self.linear(tuple(np.eye(s)[i] for i, s in zip(index, self.shape, strict=True)))
+        return self.linear(taking(index, self.shape))
 
     def placed(self, axis: int, start: int, extent: int) -> "PairGrid":
-        matrix = np.eye(extent)[:, start : start + self.shape[axis]]
-        return self.linear(tuple(matrix if a == axis else None for a in range(len(self.shape))))
+        return self.linear(placing(self.shape, axis, start, extent))
 
     def scaled(self, x, y) -> "PairGrid":
         def own(scale, leaf):

@@ -13,7 +13,7 @@ from widthwise.network.conv import not_on_graphs
 from widthwise.network.grid import AbstractPairGrid
 from widthwise.network.layer import AbstractLayer, AbstractUnruled
 from widthwise.network.signal import Pairs, Signal
-from widthwise.network.taps import PADDINGS, Padding, Taps, check_strides, window_matrix
+from widthwise.network.taps import PADDINGS, Padding, Taps, along, check_strides, window_matrix
 
 
 class AbstractPositions(AbstractLayer):
@@ -34,11 +34,7 @@ class AbstractLinear(AbstractPositions):
         """(outputs, extent) of each axis; None leaves it as it is."""
 
     def apply(self, weights, x):
-        for axis, matrix in enumerate(self.matrices(x.shape[:-1])):
-            if matrix is not None:
-                moved = jnp.tensordot(x, jnp.asarray(matrix, x.dtype), ((axis,), (1,)))
-                x = jnp.moveaxis(moved, -1, axis)
-        return x
+        return along(x, self.matrices(x.shape[:-1]))
 
     def kernel(self, weights, moments):
         return moments.on_grids(lambda grid: all_pairs(grid).linear(self.matrices(grid.shape)))
@@ -80,11 +76,16 @@ class AbstractPool(AbstractPositions):
 
     def after(self, context: Context) -> Context:
         assert context.present is not None  # no graph: `signal` has seen to it
-        shape = context.present.shape
-        return context.multiplied(tuple(
-            window_matrix(s, own, average=False, edges=False)
+        return context.multiplied(self.windows(context.present.shape))
+
+    def windows(
+        self, shape: tuple[int, ...], average: bool = False, edges: bool = False
+    ) -> tuple[np.ndarray, ...]:
+        """The matrices of the windows' sums, or means, on a grid of this shape."""
+        return tuple(
+            window_matrix(s, own, average=average, edges=edges)
             for s, own in zip(shape, self.taps(shape), strict=True)
-        ))  # fmt: skip
+        )
 
     def signal(self, incoming: Signal) -> Signal:
         return self.pooled(incoming)
@@ -119,10 +120,7 @@ class AveragePool(AbstractPool, AbstractLinear):
     edges: bool = eqx.field(default=False, static=True)
 
     def matrices(self, shape):
-        return tuple(
-            window_matrix(s, own, average=True, edges=self.edges)
-            for s, own in zip(shape, self.taps(shape), strict=True)
-        )
+        return self.windows(shape, average=True, edges=self.edges)
 
     def apply_known(self, weights, x, context):
         found, there = self.apply(weights, x), context.present
@@ -147,10 +145,7 @@ class SumPool(AbstractPool, AbstractLinear):
     source: ClassVar[str] = "novak2019, section 3.2"
 
     def matrices(self, shape):
-        return tuple(
-            window_matrix(s, own, average=False, edges=False)
-            for s, own in zip(shape, self.taps(shape), strict=True)
-        )
+        return self.windows(shape)
 
 
 class MaxPool(AbstractPool, AbstractUnruled):

@@ -11,6 +11,7 @@ from widthwise import settings
 from widthwise.network.context import Context
 from widthwise.network.pool import AbstractLinear, AbstractPositions, needs_order
 from widthwise.network.signal import Signal
+from widthwise.network.taps import taking
 
 Method = Literal["nearest", "linear", "cubic", "lanczos3", "lanczos5"]
 METHODS = ("nearest", "linear", "cubic", "lanczos3", "lanczos5")
@@ -66,9 +67,12 @@ class Crop(AbstractPositions):
     def after(self, context: Context) -> Context | None:
         assert context.present is not None  # no graph: `signal` has seen to it
         index = self._index(context.present.shape)
-        matrices = tuple(np.eye(s)[i] for i, s in zip(index, context.present.shape, strict=True))
         kept = self._kept(index)
-        return context.multiplied(matrices).reshaped(kept) if kept else None
+        return (
+            context.multiplied(taking(index, context.present.shape)).reshaped(kept)
+            if kept
+            else None
+        )
 
     def _index(self, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
         return tuple(

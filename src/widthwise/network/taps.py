@@ -95,6 +95,29 @@ class Taps(NamedTuple):
         return jax.lax.pad(x, jnp.zeros((), x.dtype), config)
 
 
+def along(x, matrices: tuple[np.ndarray | None, ...], first: int = 0):
+    """An array multiplied by a matrix (outputs, extent) along each of its axes from the first one;
+    None leaves an axis as it is."""
+    for axis, matrix in enumerate(matrices, start=first):
+        if matrix is not None:
+            moved = jnp.tensordot(x, jnp.asarray(matrix, x.dtype), ((axis,), (1,)))
+            x = jnp.moveaxis(moved, -1, axis)
+    return x
+
+
+def taking(index: tuple[np.ndarray, ...], shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    """The matrices that take these positions of a grid."""
+    return tuple(np.eye(s)[i] for i, s in zip(index, shape, strict=True))
+
+
+def placing(
+    shape: tuple[int, ...], axis: int, start: int, extent: int
+) -> tuple[np.ndarray | None, ...]:
+    """The matrices that put a grid on one of another extent along an axis, from there on."""
+    matrix = np.eye(extent)[:, start : start + shape[axis]]
+    return tuple(matrix if own == axis else None for own in range(len(shape)))
+
+
 def check_strides(owner: Any, strides: tuple[int, ...] | None, window: tuple[int, ...]) -> None:
     """Refuses strides that are no whole numbers, or not one for each axis of a window."""
     if strides is None:
