@@ -82,11 +82,7 @@ def kernel_matrix(
     grid of positions or have layers without a rule at infinite width, and MemoryError for matrices
     that do not fit into memory, before anything is computed.
     """
-    x1 = checked(x1, "x1")
-    x2 = None if x2 is None else checked(x2, "x2")
-    if x2 is not None and x1.shape[1:] != x2.shape[1:]:
-        one, other = (f"{' x '.join(map(str, x.shape[1:]))} columns" for x in (x1, x2))
-        raise ValueError(f"x1 has {one} and x2 has {other}: they must agree.")
+    x1, x2 = checked_sides(x1, x2)
     way = way_of(network)
     rows, columns = len(x1), len(x1 if x2 is None else x2)
     check_memory(rows, columns, len(way.kind._fields))
@@ -153,13 +149,19 @@ def _alone(network, own, x):
 
 def tile_rows(network: AbstractLayer, shape: tuple[int, ...]) -> int:
     """Rows of a tile, so that it holds ENTRIES pairs of positions at most."""
-    incoming, most = input_signal(shape), 1
-    for layer in network.sequence:
-        most = max(most, incoming.positions or 1)
-        incoming = layer.signal(incoming)
     all_pairs = network.needs(Pairs.SAME) is Pairs.ALL
-    each = float(most) ** (1.0 if all_pairs else 0.5)
+    each = float(most_positions(network, shape)) ** (1.0 if all_pairs else 0.5)
     return max(1, min(TILE, 1 << int(math.log2(max(1.0, ENTRIES**0.5 / each)))))
+
+
+def most_positions(network: AbstractLayer, shape: tuple[int, ...]) -> int:
+    """Positions of the largest grid that a network makes of a row."""
+    incoming = input_signal(shape)
+    most = incoming.positions or 1
+    for layer in network.sequence:
+        incoming = layer.signal(incoming)
+        most = max(most, incoming.positions or 1)
+    return most
 
 
 def _tile(way: Way, network, own, x1, x2) -> list[np.ndarray]:
@@ -238,6 +240,16 @@ def way_of(network: AbstractLayer) -> Way:
         KernelMatrices, tile_rows, lambda network, shape: tile_rows(network, shape) ** 2,
         _through, _alone, _each_layer,
     )  # fmt: skip
+
+
+def checked_sides(x1, x2) -> tuple[np.ndarray, np.ndarray | None]:
+    """Rows against rows, or against themselves; ValueError where they do not fit together."""
+    x1 = checked(x1, "x1")
+    x2 = None if x2 is None else checked(x2, "x2")
+    if x2 is not None and x1.shape[1:] != x2.shape[1:]:
+        one, other = (f"{' x '.join(map(str, x.shape[1:]))} columns" for x in (x1, x2))
+        raise ValueError(f"x1 has {one} and x2 has {other}: they must agree.")
+    return x1, x2
 
 
 def checked(x, name: str) -> np.ndarray:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Num
 
-from widthwise.kernels.matrix import KernelMatrices, checked, way_of
+from widthwise.kernels.matrix import KernelMatrices, checked_sides, most_positions, way_of
 from widthwise.memory import check_free
 from widthwise.network.begin import begin, check_rows, input_signal
 from widthwise.network.build import tangents
@@ -38,19 +38,12 @@ def position_kernels(
 
     Raises ValueError for a network that leaves a vector, besides what `kernel_matrix` raises.
     """
-    x1, x2 = checked(x1, "x1"), None if x2 is None else checked(x2, "x2")
-    if x2 is not None and x1.shape[1:] != x2.shape[1:]:
-        raise ValueError(
-            f"x1 has rows of {x1.shape[1:]} and x2 of {x2.shape[1:]}: they must agree."
-        )
+    x1, x2 = checked_sides(x1, x2)
     way_of(network)
     leaving = network.signal(input_signal(x1.shape[1:]))
     if not leaving.shape:
         raise ValueError(f"{network!r} leaves one vector: ask for kernel_matrix.")
-    most, incoming = leaving.positions or 1, input_signal(x1.shape[1:])
-    for layer in network.sequence:
-        most = max(most, incoming.positions or 1)
-        incoming = layer.signal(incoming)
+    most = most_positions(network, x1.shape[1:])
     n, m = len(x1), len(x1 if x2 is None else x2)
     check_free(8 * ARRAYS * n * m * most**2, f"Kernels of {most} positions", "use fewer rows")
     for x in (x1, x2):

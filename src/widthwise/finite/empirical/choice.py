@@ -1,7 +1,6 @@
 """Which way is cheapest, by counted operations, among those that memory has room for."""
 
 import dataclasses
-import functools
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -11,7 +10,7 @@ from widthwise.finite.empirical.count import bytes_of_arrays, cost_of
 from widthwise.finite.empirical.rowwise import Rowwise
 from widthwise.finite.empirical.structured import Structured
 from widthwise.finite.empirical.tiles import Tiling
-from widthwise.finite.empirical.way import AbstractWay, Outputs, compiled
+from widthwise.finite.empirical.way import AbstractWay, Outputs, compiled, remembered
 from widthwise.memory import free_memory
 
 Way = Literal["cheapest", "contraction", "products", "structured"]
@@ -76,6 +75,7 @@ class Held(NamedTuple):
     bytes: int
 
 
+@remembered(256)
 def held(question: Question, name: Way) -> Held:
     """Read off the shapes."""
     tiling, programs = question.tiling, compiled(question.way(name))
@@ -87,16 +87,9 @@ def held(question: Question, name: Way) -> Held:
     return Held(features, keep, row * (rows if keep else two_blocks))
 
 
+@remembered(256)
 def count(question: Question, name: Way) -> Count:
     """Counted on the programs that would run, once for each question."""
-    try:
-        hash(question)
-    except TypeError:
-        return _count(question, name)
-    return _kept_count(question, name)
-
-
-def _count(question: Question, name: Way) -> Count:
     tiling, programs = question.tiling, compiled(question.way(name))
     left, keep, size = held(question, name)
     right = jax.tree.map(lambda x: x.update(shape=(tiling.size2, *x.shape[1:])), left)
@@ -104,9 +97,6 @@ def _count(question: Question, name: Way) -> Count:
     tile = cost_of(programs.tile, *question.fixed, question.rates, left, right)
     flops = block.flops * tiling.evaluated(keep) // tiling.size1 + tile.flops * tiling.tiles
     return Count(name, flops, size + max(block.bytes, tile.bytes))
-
-
-_kept_count = functools.lru_cache(maxsize=256)(_count)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -42,18 +42,27 @@ class Programs(NamedTuple):
     tile: Callable
 
 
+def remembered(size: int) -> Callable:
+    """Keeps a function's last results, for arguments that can be looked up. Bounded, for programs
+    keep their function alive, and with it the arrays it closes over."""
+
+    def decorated(function: Callable) -> Callable:
+        kept = functools.lru_cache(maxsize=size)(function)
+
+        @functools.wraps(function)
+        def called(*arguments):
+            try:
+                hash(arguments)
+            except TypeError:
+                return function(*arguments)
+            return kept(*arguments)
+
+        return called
+
+    return decorated
+
+
+@remembered(64)
 def compiled(way: AbstractWay) -> Programs:
-    """The programs of a way, kept for the next call where its function can be looked up."""
-    try:
-        hash(way)
-    except TypeError:
-        return _compile(way)
-    return _kept(way)
-
-
-def _compile(way: AbstractWay) -> Programs:
+    """The programs of a way, kept for the next call."""
     return Programs(jax.jit(way.features), jax.jit(way.tile))
-
-
-# Bounded, for programs keep their function alive, and with it the arrays it closes over.
-_kept = functools.lru_cache(maxsize=64)(_compile)

@@ -1,0 +1,32 @@
+"""Networks that are drawn to be held against a limit, and compositions that are refused."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from widthwise.finite import FiniteNetwork
+from widthwise.scaling import NTK
+
+
+def drawn(net, x, width, count, key, outputs=1):
+    """Outputs (count, rows, outputs) and tangent kernels of the first output of drawn networks."""
+    finite = FiniteNetwork(net, width, x.shape[1:], outputs, NTK())
+    rows = jnp.asarray(x, "float32")
+
+    @jax.jit
+    @jax.vmap
+    def draws(key):
+        parameters = finite.draw(key)
+        jacobian = jax.jacrev(lambda p: finite.apply(p, rows)[:, 0])(parameters)
+        flat = [j.reshape(len(x), -1) for j in jax.tree.leaves(jacobian)]
+        return finite.apply(parameters, rows), sum(j @ j.T for j in flat)
+
+    return [np.asarray(part) for part in draws(jax.random.split(key, count))]
+
+
+def refuses(compose, words: str) -> None:
+    """A composition is refused in one sentence with these words."""
+    with pytest.raises(ValueError, match=words) as refusal:
+        compose()
+    assert "\n" not in str(refusal.value) and str(refusal.value).endswith(".")
