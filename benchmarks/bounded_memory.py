@@ -3,6 +3,7 @@
 python benchmarks/bounded_memory.py                                  # digits, 5 seeds
 python benchmarks/bounded_memory.py --cifar FOLDER                   # 10,000 images, 3 pairs
 python benchmarks/bounded_memory.py --cifar FOLDER --validation      # tuned on 2,000 of them
+python benchmarks/bounded_memory.py --cifar FOLDER --kernel          # NTK of the same layers
 python benchmarks/bounded_memory.py --cifar FOLDER --published --keep RUNS
                                      # all images, 50 epochs: stop it and go on as you like
 FOLDER holds CIFAR-10's binary batches.
@@ -15,9 +16,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+import scipy.linalg
 
 import widthwise as ww
 from widthwise.data import Data
+from widthwise.kernels import kernel_matrix
+from widthwise.limits.pi import compress
 from widthwise.measure.agreement import accuracy
 
 
@@ -65,11 +69,26 @@ CIFAR = Setting(
 PUBLISHED = Setting(400, 8, 50, (10_000,), seeds=1, first=0.4)
 
 
+class Timed:
+    """A function, and the CPU seconds spent in it."""
+
+    def __init__(self, function):
+        self.function, self.cpu = function, 0.0
+
+    def __call__(self, *given, **named):
+        began = time.process_time()
+        found = self.function(*given, **named)
+        self.cpu += time.process_time() - began
+        return found
+
+
 def study(data: Data, setting: Setting, folder: Path | None, logs: int) -> list[dict]:
     """One row a budget and seed; told as they come."""
     found = []
+    projecting = compress.compress = Timed(compress.compress)
     for seed in range(setting.seeds):
         for rows in setting.rows:
+            projecting.cpu = 0.0
             began, cpu = time.perf_counter(), time.process_time()
             learner = setting.learner(len(data.x_train), rows)
             member = ww.Member(setting.network(), ww.inf, ww.MuP(), learner)
@@ -80,6 +99,7 @@ def study(data: Data, setting: Setting, folder: Path | None, logs: int) -> list[
                 "seed": seed, "rows": rows, "accuracy": scores[-1], "steps": learner.steps,
                 "along": dict(zip(run.trajectory.steps.tolist(), scores, strict=True)),
                 "seconds": time.perf_counter() - began, "cpu": time.process_time() - cpu,
+                "projecting": projecting.cpu,
                 "note": run.notes[0],
             })  # fmt: skip
             print(json.dumps(found[-1]), flush=True)
@@ -93,12 +113,47 @@ def told(found: list[dict], setting: Setting, count: int) -> None:
         own = [row for row in found if row["rows"] == rows]
         scores = np.array([row["accuracy"] for row in own])
         name = "all rows" if rows is None else f"{rows} rows, {rows / seen:.2%}"
-        line = f"{name}: accuracy {scores.mean():.2%}, {np.mean([r['cpu'] for r in own]):.0f} CPU s"
+        cpu, projecting = (np.mean([row[key] for row in own]) for key in ("cpu", "projecting"))
+        line = f"{name}: accuracy {scores.mean():.2%}, {cpu:.0f} CPU s"
+        line += f", {projecting / cpu:.0%} of them in projections" if rows else ""
         if exact and len(own) > 1:
             apart = scores - np.array([exact[row["seed"]] for row in own])
             error = apart.std(ddof=1) / np.sqrt(len(apart))
             line += f", paired difference {apart.mean():+.2%} +- {error:.2%}"
         print(line)
+
+
+def held_out(data: Data) -> Data:
+    """The last fifth of the training rows in the place of the test rows."""
+    cut = 4 * len(data.x_train) // 5
+    return dataclasses.replace(
+        data, x_train=data.x_train[:cut], y_train=data.y_train[:cut],
+        x_test=data.x_train[cut:], y_test=data.y_train[cut:],
+    )  # fmt: skip
+
+
+def kernel(data: Data) -> None:
+    """Regression with the tangent kernel, bias and ridge chosen on the rows held out."""
+
+    def scored(on: Data, bias: float, ridges: tuple[float, ...]) -> list[float]:
+        hidden = ww.Dense(weight_variance=2.0, bias_multiplier=bias)
+        network = hidden >> ww.Relu() >> hidden >> ww.Relu() >> ww.Readout(bias_multiplier=bias)
+        among = kernel_matrix(network, on.x_train).ntk
+        across = kernel_matrix(network, on.x_test, on.x_train).ntk
+        found = []
+        for ridge in ridges:
+            penalised = among + ridge * np.eye(len(among))
+            weights = scipy.linalg.solve(penalised, on.y_train, assume_a="pos")
+            found.append(accuracy(across @ weights, on.y_test))
+            print(f"NTK, bias {bias}, ridge {ridge}: {found[-1]:.2%}", flush=True)
+        return found
+
+    ridges = (0.01, 0.1, 1.0, 10.0, 100.0)
+    tried = {bias: scored(held_out(data), bias, ridges) for bias in (0.0, 0.3, 1.0)}
+    bias = max(tried, key=lambda bias: max(tried[bias]))
+    ridge = ridges[int(np.argmax(tried[bias]))]
+    print("The best of these on the test rows:")
+    scored(data, bias, (ridge,))
 
 
 def main() -> None:
@@ -108,6 +163,7 @@ def main() -> None:
     parser.add_argument("--cifar", type=Path)
     parser.add_argument("--published", action="store_true")
     parser.add_argument("--validation", action="store_true")
+    parser.add_argument("--kernel", action="store_true")
     parser.add_argument("--keep", type=Path, help="folder for checkpoints")
     for field in dataclasses.fields(Setting):
         if field.name not in ("rows", "rank"):
@@ -124,11 +180,9 @@ def main() -> None:
         count = 50_000 if asked.published else 10_000
         data = ww.data.load(str(asked.cifar), train=count, test=10_000)
         if asked.validation:
-            cut = 4 * count // 5
-            data = dataclasses.replace(
-                data, x_train=data.x_train[:cut], y_train=data.y_train[:cut],
-                x_test=data.x_train[cut:], y_test=data.y_train[cut:],
-            )  # fmt: skip
+            data = held_out(data)
+        if asked.kernel:
+            return kernel(data)
     given = {field.name: getattr(asked, field.name, None) for field in dataclasses.fields(Setting)}
     setting = dataclasses.replace(setting, **{k: v for k, v in given.items() if v is not None})
     if asked.keep is not None:
