@@ -69,6 +69,7 @@ def test_between_lazy_and_rich_the_kernel_is_the_same_and_the_start_vanishes():
         Member(NET, math.inf, between, ww.Posterior()).train(data)
 
 
+@pytest.mark.slow
 def test_the_limit_is_what_a_large_ensemble_does():
     """Mean and standard deviation of 200 networks of width 256 against the closed form."""
     data = regression(24)
