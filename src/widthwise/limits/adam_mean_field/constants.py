@@ -44,7 +44,7 @@ def layer_of(network: AbstractLayer, scaling: AbstractScaling, n_inputs: int) ->
     """The constants of a stack with one hidden layer.
 
     >>> layer_of(Dense() >> Relu() >> Readout(), MuP(gamma0=2.0), 8).tensors[2]
-    Tensor(std=0.5, gradient=0.5, step=1.0, trained=True)
+    Tensor(std=0.25, gradient=0.25, step=0.5, trained=True)
     """
     stack = stack_of(network)
     assert isinstance(network, Chain)
