@@ -69,7 +69,7 @@ class Extrapolated(AbstractLimit):
     by_name: ClassVar[bool] = True
     network: AbstractLayer
     scaling: AbstractScaling
-    learner: GradientDescent | Adam
+    learner: AbstractLearner
     width: int = 128
     seeds: int = 8
     seed: int = 0
@@ -211,6 +211,11 @@ class _Prepared(AbstractPrepared):
                 store.save(work.checkpoint, (self._name(), done), "checkpoint")
         return self._trained(done)
 
+    @property
+    def _learner(self) -> GradientDescent | Adam:
+        assert isinstance(self.limit.learner, GradientDescent | Adam)  # others are refused
+        return self.limit.learner
+
     @functools.cached_property
     def _logging(self) -> Problem:
         """The problem with training rows behind the test rows, so that all predictions are kept."""
@@ -227,17 +232,17 @@ class _Prepared(AbstractPrepared):
 
     def _member(self, number: int, work: Work) -> tuple[NetworkState, Trajectory]:
         """The network of this number, counted width by width."""
-        limit, net = self.limit, self.nets[number // self.limit.seeds]
-        share = self._shares[number // limit.seeds] / limit.learner.steps
-        assert limit.learner.lr is not None
+        limit, net, learner = self.limit, self.nets[number // self.limit.seeds], self._learner
+        share = self._shares[number // limit.seeds] / learner.steps
+        assert learner.lr is not None
         return train_finite(
-            net, self._logging, limit.learner, lr=limit.learner.lr,
+            net, self._logging, learner, lr=learner.lr,
             seed=FIRST_SEED + limit.seed * len(FACTORS) * limit.seeds + number,
             order=self.order, logs=self.logs, advance=lambda steps: work.advance(steps * share),
         )  # fmt: skip
 
     def _trained(self, done: Done) -> Trained:
-        problem, loss, seeds = self.problem, self.limit.learner.loss, self.limit.seeds
+        problem, loss, seeds = self.problem, self._learner.loss, self.limit.seeds
         rows, probes = len(problem.x_test), len(problem.probes)
         logged = _by_width([one.predictions for _, one in done], seeds)
         values = estimate(logged).value
@@ -270,7 +275,7 @@ class _Prepared(AbstractPrepared):
         return (told, "The interval is wide: raise width or seeds.") if wide else (told,)
 
     def _name(self) -> str:
-        return repr((self.limit, self.order, logged_steps(self.limit.learner.steps, self.logs)))
+        return repr((self.limit, self.order, logged_steps(self._learner.steps, self.logs)))
 
     def _resumed(self, work: Work) -> Done:
         if work.checkpoint is None or not work.checkpoint.exists():
