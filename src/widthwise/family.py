@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from widthwise.data import Data
 from widthwise.finite import FiniteNetwork
 from widthwise.finite import train as train_finite
@@ -18,12 +16,12 @@ from widthwise.finite.stepsize import (
     largest_first_step,
     largest_step_by_trial,
 )
-from widthwise.finite.train import initial_key, outputs
+from widthwise.finite.train import InitialFunction
 from widthwise.kernels import MonteCarlo, kernel_matrix
 from widthwise.learner import AbstractLearner, Adam, GradientDescent, Posterior
-from widthwise.limits.base import AbstractPrepared, EmptyCell, Start, Work
+from widthwise.limits.base import AbstractLimit, AbstractPrepared, EmptyCell, Start, Work
 from widthwise.limits.descent import largest_stable_step
-from widthwise.limits.table import check_rules, lookup, regime
+from widthwise.limits.table import check_chosen, check_rules, lookup, regime
 from widthwise.network.begin import trial_inputs
 from widthwise.network.build import specify
 from widthwise.network.layer import AbstractLayer
@@ -57,6 +55,7 @@ class Member:
         network: layers that end in `Readout()`.
         width: a positive whole number, or `inf`.
         scaling, learner: see `widthwise.scaling`, `widthwise.learner`.
+        limit: what to compute at width inf, of `widthwise.limits`; None takes the table's.
 
     Raises TypeError or ValueError for what is none of these, EmptyCell (a ValueError) at width inf
     for a network with layers that have no rule there, naming what has.
@@ -66,6 +65,7 @@ class Member:
     width: float
     scaling: AbstractScaling
     learner: AbstractLearner
+    limit: AbstractLimit | None = None
 
     def __post_init__(self):
         _is("network", self.network, AbstractLayer, "Dense() >> Relu() >> Readout()")
@@ -77,7 +77,10 @@ class Member:
             raise ValueError(f"width is {self.width}: give a positive whole number, or inf.")
         specify(self.network, trial_inputs(self.network), 1)  # refuses a network without a readout
         row = regime(self.network, self.scaling, self.learner)  # refuses one without a limit
-        if self.width == math.inf:
+        if self.limit is not None:
+            _is("limit", self.limit, AbstractLimit, "Extrapolated(network, scaling, learner)")
+            check_chosen(self.limit, self.network, self.scaling, self.learner)
+        elif self.width == math.inf:
             check_rules(self.network, row)
 
     def train(
@@ -104,16 +107,18 @@ class Member:
         _is("data", data, Data, DATA)
         problem = pose(data, _loss(self.learner))
         if self.width == math.inf:
-            lookup(self.network, self.scaling, self.learner).check(problem)
+            self._limit(self.learner).check(problem)
         learner = with_step_size(self.network, self.scaling, self.learner, problem)
         if self.width == math.inf:
             began = time.perf_counter()
-            prepared = lookup(self.network, self.scaling, learner).prepare(
-                problem, order=order, logs=logs
-            )
+            prepared = self._limit(learner).prepare(problem, order=order, logs=logs)
             work = Work(None if checkpoint is None else Path(checkpoint))
             return _train_limit(self, learner, prepared, problem, None, None, began, work)
         return _train_finite(self, learner, problem, seed, order, logs, None)
+
+    def _limit(self, learner: AbstractLearner) -> AbstractLimit:
+        """At width inf, of the learner as it trains: its step size filled in."""
+        return lookup(self.network, self.scaling, learner, self.limit)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,6 +174,7 @@ class Family:
         network, scaling, learner: as for `Member`.
         widths: positive whole numbers, and `inf`.
         seeds: draws of initial weights at each finite width.
+        limit: as for `Member`.
     """
 
     network: AbstractLayer
@@ -176,13 +182,14 @@ class Family:
     learner: AbstractLearner
     widths: Sequence[float] = (64, 256, 1024, math.inf)
     seeds: int = 4
+    limit: AbstractLimit | None = None
 
     def __post_init__(self):
         if isinstance(self.widths, int | float | str):
             raise TypeError(f"widths is {self.widths!r}: give several, for example (64, inf).")
         for width in self.widths:
             with contextlib.suppress(EmptyCell):  # a cell that is open, which `train` tells
-                Member(self.network, width, self.scaling, self.learner)
+                self._member(width)
         object.__setattr__(self, "widths", tuple(sorted(set(self.widths))))
         if not self.widths:
             raise ValueError("widths is empty: give at least one, for example (64, inf).")
@@ -210,7 +217,7 @@ class Family:
         open_cells = self._open_cells(problem)
         closed = [w for w in self.widths if w not in [cell.width for cell in open_cells]]
         learner = with_step_size(self.network, self.scaling, self.learner, problem)
-        settings = (self.scaling, self.learner, data.fingerprint(), order, logs)
+        settings = (self.scaling, self.learner, self.limit, data.fingerprint(), order, logs)
         shelf = Shelf(None if folder is None else Path(folder), self.network, settings)
         work = sum(_cost(w) for w in closed if w != math.inf) * self.seeds
         whole = max(work, 1.0) * (1 + (math.inf in closed))  # infinity counts as all the others
@@ -228,6 +235,9 @@ class Family:
         lr = getattr(learner, "lr", None)
         return Runs(self, data, tuple(runs), open_cells, lr, order, len(shelf.found))
 
+    def _member(self, width: float) -> Member:
+        return Member(self.network, width, self.scaling, self.learner, self.limit)
+
     def _open_cells(self, problem: Problem) -> tuple[OpenCell, ...]:
         """What cannot be computed, known before anything is."""
         found = []
@@ -238,14 +248,14 @@ class Family:
             found = [OpenCell(w, sentence) for w in self.widths if w != math.inf]
         if math.inf in self.widths:
             try:
-                lookup(self.network, self.scaling, self.learner).check(problem)
+                self._member(math.inf)._limit(self.learner).check(problem)
             except EmptyCell as error:
                 found.append(OpenCell(math.inf, str(error)))
         return tuple(found)
 
     def _finite(self, width, problem, learner, shelf, order, logs, bar: Progress) -> list[Run]:
         """All seeds of one width."""
-        member = Member(self.network, width, self.scaling, self.learner)
+        member = self._member(width)
         unit = _cost(width) / _steps(learner)
         found = []
         for seed in range(self.seeds):
@@ -264,8 +274,8 @@ class Family:
 
     def _limits(self, problem, learner, finite, shelf, order, logs, bar, unit) -> list[Run]:
         """The limit in the mean, and from the initial function of each finite run."""
-        limit = lookup(self.network, self.scaling, learner)
-        member = Member(self.network, math.inf, self.scaling, self.learner)
+        member = self._member(math.inf)
+        limit = member._limit(learner)
         prepared: AbstractPrepared | None = None
         found = []
         for source in (None, *(finite if limit.follows_start else ())):
@@ -356,7 +366,7 @@ def _train_finite(member, learner, problem, seed, order, logs, advance) -> Run:
 
 def _train_limit(member, learner, prepared, problem, start, label, began, work) -> Run:
     trained = prepared.train(start, work)
-    limit = lookup(member.network, member.scaling, learner)
+    limit = member._limit(learner)
     return Run(
         member.network, math.inf, member.scaling, learner, None, label, type(limit).__name__,
         trained.state, trained.trajectory, problem.offset, problem.task,
@@ -371,18 +381,6 @@ def _start_of(run: Run, problem: Problem) -> Start:
     assert run.seed is not None
     function = InitialFunction(net, run.seed)
     return Start(function(problem.x_train), function(problem.x_test), function)
-
-
-@dataclasses.dataclass(frozen=True)
-class InitialFunction:
-    """What a finite network computes before training."""
-
-    net: FiniteNetwork
-    seed: int
-
-    def __call__(self, x) -> np.ndarray:
-        drawn = self.net.draw(initial_key(self.seed))
-        return outputs(self.net, drawn, x).astype(np.float64)
 
 
 def sources_of(network: AbstractLayer, scaling: AbstractScaling) -> tuple[str, ...]:

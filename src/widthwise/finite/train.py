@@ -1,5 +1,6 @@
 """Training of finite networks: one compiled loop between two logged steps, in float32."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -167,6 +168,18 @@ def _none(node) -> bool:
 def initial_key(seed: int) -> Any:
     """The key of the initial weights: one a seed, the same at every width."""
     return jax.random.fold_in(jax.random.key(seed), 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class InitialFunction:
+    """What a finite network computes before training."""
+
+    net: FiniteNetwork
+    seed: int
+
+    def __call__(self, x) -> np.ndarray:
+        drawn = self.net.draw(initial_key(self.seed))
+        return outputs(self.net, drawn, x).astype(np.float64)
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=(4, 5))

@@ -1,10 +1,12 @@
 """Width infinity: one file a limit; `lookup` picks by scaling and learner."""
 
+from widthwise.limits.adam_mean_field import AdamMeanField as AdamMeanField
 from widthwise.limits.base import AbstractLimit as AbstractLimit
 from widthwise.limits.base import EmptyCell as EmptyCell
 from widthwise.limits.base import Start as Start
 from widthwise.limits.base import Work as Work
 from widthwise.limits.evidence import log_evidence as log_evidence
+from widthwise.limits.extrapolated import Extrapolated as Extrapolated
 from widthwise.limits.mean_field import DynamicalMeanField as DynamicalMeanField
 from widthwise.limits.mean_field import fluctuations as fluctuations
 from widthwise.limits.mean_field import initial_fluctuations as initial_fluctuations

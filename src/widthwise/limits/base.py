@@ -65,6 +65,7 @@ class AbstractLimit(eqx.Module):
     regime: ClassVar[str]  # the row of the table: "lazy" or "rich"
     learners: ClassVar[tuple[type[AbstractLearner], ...]]  # its column
     follows_start: ClassVar[bool] = True  # False where the limit forgets the initial function
+    by_name: ClassVar[bool] = False  # True where the table never takes it, but `limit=` may
     network: eqx.AbstractVar[AbstractLayer]
     scaling: eqx.AbstractVar[AbstractScaling]
     learner: eqx.AbstractVar[Any]  # one of `learners`

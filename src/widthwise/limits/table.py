@@ -1,5 +1,7 @@
 """The table (scaling, learner) -> limit. The module is the registry."""
 
+import dataclasses
+
 import jax
 
 from widthwise.learner import AbstractLearner
@@ -49,20 +51,39 @@ def check_rules(network: AbstractLayer, row: str) -> None:
         )
 
 
+def check_chosen(
+    limit: AbstractLimit, network: AbstractLayer, scaling: AbstractScaling, learner: AbstractLearner
+) -> None:
+    """Raises ValueError for a limit that was chosen for a member with other settings."""
+    for name, own in (("network", network), ("scaling", scaling), ("learner", learner)):
+        if getattr(limit, name) != own:
+            raise ValueError(
+                f"limit is of the {name} {getattr(limit, name)!r} and the member has {own!r}: give "
+                "both the same."
+            )
+
+
 def lookup(
-    network: AbstractLayer, scaling: AbstractScaling, learner: AbstractLearner
+    network: AbstractLayer,
+    scaling: AbstractScaling,
+    learner: AbstractLearner,
+    chosen: AbstractLimit | None = None,
 ) -> AbstractLimit:
-    """The limit of a network under a scaling and a learner.
+    """The limit of a network under a scaling and a learner; `chosen`, with that learner, if given.
 
     >>> lookup(Dense() >> Relu() >> Readout(), NTK(), GradientDescent())
     TangentKernel(network=Dense() >> Relu() >> Readout(), scaling=NTK(), learner=GradientDescent())
 
     Raises EmptyCell where no limit is known here, ValueError for an unstable scaling.
     """
+    if chosen is not None:
+        if (sentence := chosen.refusal()) is not None:
+            raise EmptyCell(sentence)
+        return dataclasses.replace(chosen, learner=learner)
     row, refusals = regime(network, scaling, learner), []
     check_rules(network, row)
     for kind in all_limits():
-        if kind.regime == row and isinstance(learner, kind.learners):
+        if kind.regime == row and not kind.by_name and isinstance(learner, kind.learners):
             limit = kind(network, scaling, learner)  # type: ignore[call-arg]
             refusal = limit.refusal()
             if refusal is None:
@@ -70,7 +91,8 @@ def lookup(
             refusals.append(refusal)
     if refusals:
         raise EmptyCell(" ".join(refusals))
-    filled = ", ".join(f"{x.regime} x {x.learners[0].kind} ({x.__name__})" for x in all_limits())
+    found = [x for x in all_limits() if not x.by_name]
+    filled = ", ".join(f"{x.regime} x {x.learners[0].kind} ({x.__name__})" for x in found)
     raise EmptyCell(
         f"The limit of the cell {row} x {learner.kind} cannot be computed yet; computed are "
         f"{filled}; finite widths train in every cell but the posteriors."
