@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 
 from widthwise.limits.adam import compiled
 from widthwise.limits.adam.compiled import CHUNK, PAIRS, Pace
-from widthwise.limits.adam.neurons import CHUNKS, Counts, Layer
+from widthwise.limits.adam.neurons import GROUP, Counts, Layer
 from widthwise.limits.adam.sites import Site, Sites
 
 
@@ -57,8 +57,15 @@ class AbstractBlock(abc.ABC):
 
     @abc.abstractmethod
     def visit(
-        self, layers: tuple[Layer, ...], own: range, memory: Memory, pace: Pace, batch: Batch,
-        chi: Float[np.ndarray, "b k"], following: Batch, out: Float[np.ndarray, "q k"],
+        self,
+        layers: tuple[Layer, ...],
+        own: range,
+        memory: Memory,
+        pace: Pace,
+        batch: Batch,
+        chi: Float[np.ndarray, "b k"],
+        following: Batch,
+        out: Float[np.ndarray, "q k"],
     ) -> None:
         """One step on a batch (none if it has no rows), and `out` for the rows that follow, for
         the neurons of these chunks."""  # fmt: skip
@@ -108,8 +115,8 @@ class Hidden(AbstractBlock):
     def visit(self, layers, own, memory, pace, batch, chi, following, out):
         (dx, slope, _), (_, _, y) = layers[self.number], layers[self.number - 1]
         weight, bias = self.site.weight, self.site.bias
-        gains = np.float32([weight.gain, bias.gain])
-        moved = np.float32([weight.gain * weight.rate / PAIRS, bias.gain * bias.rate])
+        gains = np.array([weight.gain, bias.gain], np.float32)
+        moved = np.array([weight.gain * weight.rate / PAIRS, bias.gain * bias.rate], np.float32)
         compiled.hidden(
             own.start, own.stop, dx, slope, y, gains, moved / np.float32(self.neurons), pace,
             batch.rows, chi, following.rows, *memory, out,
@@ -133,12 +140,11 @@ class Ends(AbstractBlock):
 
 def blocks_of(sites: Sites, counts: Counts) -> tuple[AbstractBlock, ...]:
     """Those that steps move; without the readout's bias, which is no sum over neurons."""
-    one = CHUNKS * CHUNK
     found: list[AbstractBlock] = []
     for number, site in enumerate(sites.hidden):
         if site.weight.rate > 0 or site.bias.rate > 0:
             kind, groups = (Hidden, counts.groups) if number else (Inputs, counts.input_groups)
-            found.append(kind(site, number, one * groups))
+            found.append(kind(site, number, GROUP * groups))
     if sites.readout.weight.rate > 0:
-        found.append(Ends(sites.readout, len(sites.hidden), one * counts.groups))
+        found.append(Ends(sites.readout, len(sites.hidden), GROUP * counts.groups))
     return tuple(found)

@@ -9,8 +9,8 @@ import numba
 import numpy as np
 from jaxtyping import Float
 
-from widthwise.limits.adam.blocks import AbstractBlock, Batch, Memory, blocks_of
-from widthwise.limits.adam.compiled import Pace
+from widthwise.limits.adam.blocks import Batch, Memory, blocks_of
+from widthwise.limits.adam.compiled import CHUNK, Pace, pace_of
 from widthwise.limits.adam.images import AbstractImages
 from widthwise.limits.adam.neurons import CHUNKS, Counts, Layer, empty, fill
 from widthwise.limits.adam.sites import Sites
@@ -47,19 +47,19 @@ def drawn(neurons: Neurons) -> tuple[Layer, ...]:
 
 @final
 class Half:
-    """Moves the weights of a half. Its `memories` are a checkpoint."""
+    """Moves the weights of a half. `memories`, one a block and the bias's, are all its state."""
 
-    def __init__(self, sites: Sites, counts: Counts, layers: tuple[Layer, ...], x, memories=None):
+    def __init__(
+        self, sites: Sites, counts: Counts, layers: tuple[Layer, ...], x: Float[np.ndarray, "n d"]
+    ):
         self._bias, self._layers = sites.readout.bias, layers
         self._blocks = blocks_of(sites, counts)
-        if memories is None:
-            sizes = [
-                (block.chunks, block.entries(x.shape[1], counts.outputs), layers[0].dx.shape[3])
-                for block in self._blocks
-            ]
-            bias = Memory(*np.zeros((3, 1, 1, counts.outputs)))
-            memories = *(Memory.zeros(size) for size in sizes), bias
-        self.memories: tuple[Memory, ...] = memories
+        sizes = [
+            (block.chunks, block.entries(x.shape[1], counts.outputs), CHUNK)
+            for block in self._blocks
+        ]
+        bias = Memory(*np.zeros((3, 1, 1, counts.outputs)))
+        self.memories: tuple[Memory, ...] = (*(Memory.zeros(size) for size in sizes), bias)
 
     def visit(
         self, pace: Pace, batch: Batch, chi: Float[np.ndarray, "b k"], following: Batch
@@ -84,7 +84,13 @@ class Half:
             _step(bias, pace, self._bias.gain * chi.sum(axis=0, dtype=np.float64))
         return out.sum(axis=0, dtype=np.float64) + self._bias.gain * self._bias.rate * bias.w[0, 0]
 
+    def outputs(self, rows: Batch) -> Float[np.ndarray, "q k"]:
+        """What all steps have taken from the outputs of these rows."""
+        none = np.zeros((0, self.memories[-1].w.shape[2]))
+        return self.visit(pace_of(0.0, 0.0, 0.0, 0.0, 0), Batch.of(rows.x[:0]), none, rows)
+
     def moved(self) -> Moved:
+        """The sums of steps as they stand."""
         *memories, bias = self.memories
         return Moved(tuple(memory.w.copy() for memory in memories), bias.w[0, 0].copy())
 
@@ -127,8 +133,8 @@ def _slab(neurons: Neurons, moved: tuple[Moved, ...], x) -> Float[np.ndarray, "t
         layers = empty(sites, own, len(padded))
         fill(sites, images, layers, neurons.half, group)
         place = slice(group * CHUNKS, (group + 1) * CHUNKS)
-        for block, *sums in zip(blocks, *(one.blocks for one in moved), strict=True):
-            for one, whole in zip(out, sums, strict=True):
-                if len(w := whole[place]):
-                    one += block.moves(layers, w, rows)[: len(x)]
+        for found, sums in zip(out, moved, strict=True):
+            for block, whole in zip(blocks, sums.blocks, strict=True):
+                if len(w := whole[place]):  # none where the inputs' weights have fewer neurons
+                    found += block.moves(layers, w, rows)[: len(x)]
     return out

@@ -6,19 +6,15 @@ together with the training rows enters a prediction: the noise may be the same n
 """
 
 import abc
-from typing import NamedTuple
+from typing import NamedTuple, final
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from widthwise.limits.adam.laws import laws, own_laws
 from widthwise.limits.adam.sites import Sites, Tensor
-from widthwise.network.moments import Moments
 from widthwise.solve import cholesky
-
-FACTORED = 4096  # training rows up to which kernels are factored: more cost less through networks
-WIDTH = 2048  # of the random networks that stand for them
+from widthwise.solve.linear import Factor
 
 
 class Image(NamedTuple):
@@ -43,12 +39,7 @@ class AbstractImages(abc.ABC):
         """At these rows, or at the training rows."""
 
 
-def images_of(sites: Sites, x_train: Float[np.ndarray, "n d"], seed: int) -> AbstractImages:
-    """Exact for up to 4,096 training rows; for more, by a random network of width 2,048, whose
-    kernels are off by order width^-1/2 in a direction that its seed decides."""
-    return Factored(sites, x_train)
-
-
+@final
 class Factored(AbstractImages):
     """Kernels of the training rows, factored in float64 with the smallest jitter that works."""
 
@@ -62,10 +53,10 @@ class Factored(AbstractImages):
     def at(self, x: Float[np.ndarray, "m d"] | None) -> Images:
         first, last = self._sites.hidden[0], self._sites.readout.weight
         rows = self._x if x is None else x
-        inputs, ends = _by_weights(rows.T, first.weight, first.bias), _constant(last, len(rows))
+        inputs, ends = by_weights(rows.T, first.weight, first.bias), by_readout(last, len(rows))
         if x is None:
             forward, backward = (
-                [_image(factor.lower.T) for factor in factors]
+                [image(factor.lower.T) for factor in factors]
                 for factors in (self._forward, self._backward)
             )
         else:
@@ -80,21 +71,24 @@ class Factored(AbstractImages):
         return Images((inputs, *forward), (*backward, ends))
 
 
-def _given(factor, cross: Float[np.ndarray, "n m"], own: Float[np.ndarray, " m"]) -> Image:
+def _given(factor: Factor, cross: Float[np.ndarray, "n m"], own: Float[np.ndarray, " m"]) -> Image:
+    """A field at new rows, given its values at those that were factored."""
     matrix = factor.half(cross)
     left = own - np.sum(matrix**2, axis=0)
-    return _image(matrix)._replace(spread=np.sqrt(np.maximum(left, 0.0)).astype(np.float32))
+    return image(matrix)._replace(spread=np.sqrt(np.maximum(left, 0.0)).astype(np.float32))
 
 
-def _image(matrix: Float[np.ndarray, "r m"]) -> Image:
+def image(matrix: Float[np.ndarray, "r m"]) -> Image:
+    """Without noise."""
     return Image(matrix.astype(np.float32), np.zeros(matrix.shape[1], np.float32))
 
 
-def _by_weights(features: Float[np.ndarray, "r m"], weight: Tensor, bias: Tensor) -> Image:
-    """A field drawn through a layer's weights and bias."""
-    rows = [weight.gain * weight.std * features, np.full((1, features.shape[1]), bias.gain * bias.std)]
-    return _image(np.concatenate(rows))
+def by_weights(features: Float[np.ndarray, "r m"], weight: Tensor, bias: Tensor) -> Image:
+    """A field drawn through a layer's weights and bias, from the features that they read."""
+    ones = np.ones((1, features.shape[1]))
+    return image(np.concatenate([weight.gain * weight.std * features, bias.gain * bias.std * ones]))
 
 
-def _constant(readout: Tensor, rows: int) -> Image:
-    return _image(np.full((1, rows), readout.gain * readout.std))
+def by_readout(weight: Tensor, rows: int) -> Image:
+    """The outputs' slopes in the last features: the readout's own weights, at all rows."""
+    return image(np.full((1, rows), weight.gain * weight.std))

@@ -4,19 +4,15 @@ A neuron's fields are standard normal numbers times matrices (see images.py), an
 drawn again from their seed where they are needed: what a run keeps does not grow with the rows.
 """
 
-import functools
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from widthwise.limits.adam.activate import activate
 from widthwise.limits.adam.compiled import CHUNK, PAIRS
 from widthwise.limits.adam.images import Image, Images
 from widthwise.limits.adam.sites import Sites
-from widthwise.network.pointwise import AbstractNonlinearity
-from widthwise.solve import float64
 
 GROUP = 512  # neurons that are drawn together
 CHUNKS = GROUP // CHUNK
@@ -80,7 +76,7 @@ def fill(
             continue
         seed = half, number, group
         h = _field(images.forward[number], (*seed, FORWARD))
-        features, slope = _activate(site.activation, h)
+        features, slope = activate(site.activation, h)
         if read:
             y = _chunked(features)
             layer.y[own, :, :CHUNK] = y
@@ -106,16 +102,3 @@ def _field(image: Image, seed: tuple[int, ...]) -> Float[np.ndarray, "m g"]:
     if image.spread.any():
         field += image.spread[:, None] * rng.standard_normal(GROUP, dtype=np.float32)
     return field
-
-
-def _activate(activation: AbstractNonlinearity | None, h: Float[np.ndarray, "m g"]):
-    """Features and slopes."""
-    if activation is None:
-        return h, np.ones_like(h)
-    with float64():  # h stays what it is: the scope only lets constants be exact
-        return tuple(np.asarray(part, np.float32) for part in _jvp(activation, h))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _jvp(activation, h):
-    return jax.jvp(activation, (h,), (jnp.ones_like(h),))

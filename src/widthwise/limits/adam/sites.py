@@ -65,6 +65,8 @@ def sites_of(network: AbstractLayer, scaling: AbstractScaling, n_inputs: int) ->
         Site(_tensor(own.weight, scaling, size), _tensor(own.bias, scaling, size), activation)  # type: ignore[arg-type]
         for own, activation in zip(specs, (*stack.between, None), strict=True)
     ]
+    if not any(site.weight.rate or site.bias.rate for site in found):
+        raise NoLimit(f"under {scaling!r} no tensor's steps move the function: use NTK().")
     return Sites(tuple(found[:-1]), found[-1])
 
 
@@ -89,4 +91,3 @@ def _tensor(weight: Weight, scaling: AbstractScaling, size: float) -> Tensor:
 def variance(tensor: Tensor, fan_in: int = 1) -> float:
     """What a tensor adds to the variance of its layer, over the mean square of what it reads."""
     return fan_in * (tensor.gain * tensor.std) ** 2
-
