@@ -47,8 +47,8 @@ class AdamLimit(AbstractLimit):
     the run's notes; it comes from two independent halves, whose mean is the answer.
 
     From the initial function of a finite network, or from zero. With b1 = b2 = 0 this is sign
-    descent, g / (|g| + eps); with b1 = 0 it is RMSprop; with an eps far above the gradients, gradient
-    descent with lr / eps.
+    descent, g / (|g| + eps); with b1 = 0 it is RMSprop; with an eps far above the gradients,
+    gradient descent with step size lr / eps.
 
     Args:
         network: Dense layers with or without nonlinearities, then a Readout.

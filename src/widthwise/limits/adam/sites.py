@@ -82,7 +82,7 @@ def _tensor(weight: Weight, scaling: AbstractScaling, size: float) -> Tensor:
     read = slope + scaling.exponents(role, True).d
     if abs(read) > 1e-9 or moved > 1e-9:
         raise NoLimit(
-            f"under {scaling!r} the gradients of a tensor of role {role.value!r} that Adam reads go "
+            f"under {scaling!r} the gradients of {role.value} weights that Adam reads go "
             f"like n^{read:g}, against an eps that stays: use NTK(), which scales them (d)."
         )
     return Tensor(gain, std, rate)

@@ -1,4 +1,4 @@
-"""The loop over steps of an Adam limit: both halves side by side; it logs and keeps what is done."""
+"""The loop over steps of an Adam limit: both halves side by side, logged and checkpointed."""
 
 import time
 from typing import NamedTuple, final
