@@ -61,10 +61,10 @@ def sites_of(network: AbstractLayer, scaling: AbstractScaling, n_inputs: int) ->
     specs = of_stack(stack, specify(network, n_inputs, None))
     readout = slot_of(specs[-1].weight, scaling, True)  # type: ignore[arg-type]
     size = (readout.multiplier * readout.std).exponent
-    found = [
-        Site(_tensor(own.weight, scaling, size), _tensor(own.bias, scaling, size), activation)  # type: ignore[arg-type]
-        for own, activation in zip(specs, (*stack.between, None), strict=True)
-    ]
+    found = []
+    for own, activation in zip(specs, (*stack.between, None), strict=True):
+        tensors = (_tensor(one, scaling, size) for one in (own.weight, own.bias))  # type: ignore
+        found.append(Site(*tensors, activation))
     if not any(site.weight.rate or site.bias.rate for site in found):
         raise NoLimit(f"under {scaling!r} no tensor's steps move the function: use NTK().")
     return Sites(tuple(found[:-1]), found[-1])
