@@ -7,7 +7,7 @@ of the readout's entries. With the powers of the width that a lazy scaling gives
 reads is of order one, and so is the sum of what all steps of a tensor do to the function.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from widthwise.network.build import slot_of, specify
 from widthwise.network.layer import AbstractLayer, Chain
@@ -63,8 +63,9 @@ def sites_of(network: AbstractLayer, scaling: AbstractScaling, n_inputs: int) ->
     size = (readout.multiplier * readout.std).exponent
     found = []
     for own, activation in zip(specs, (*stack.between, None), strict=True):
-        tensors = (_tensor(one, scaling, size) for one in (own.weight, own.bias))  # type: ignore
-        found.append(Site(*tensors, activation))
+        weight: Any = own.weight
+        bias: Any = own.bias
+        found.append(Site(_tensor(weight, scaling, size), _tensor(bias, scaling, size), activation))
     if not any(site.weight.rate or site.bias.rate for site in found):
         raise NoLimit(f"under {scaling!r} no tensor's steps move the function: use NTK().")
     return Sites(tuple(found[:-1]), found[-1])
