@@ -154,7 +154,7 @@ REFUSED = [
     ({"network": "Dense"}, TypeError, "network is 'Dense', which is no layer"),
     ({"network": ww.Dense() >> ww.Relu()}, ValueError, "does not end in Readout()"),
     ({"width": 64}, EmptyCell, "Posterior is for width=inf: at width 64 use GradientDescent()"),
-    ({"learner": "Adam"}, EmptyCell, "Adam"),
+    ({"learner": ww.Adam(weight_decay=0.1)}, EmptyCell, "leave weight_decay out"),
     ({"scaling": ww.Standard(), "learner": "Adam"}, EmptyCell, "Adam"),
     ({"learner": ww.GradientDescent(lr=1e6)}, ValueError, "lower it, or leave it out"),
     ({"random_state": "seed"}, ValueError, "'seed' cannot be used to seed"),

@@ -1,5 +1,6 @@
 """Width infinity: one file a limit; `lookup` picks by scaling and learner."""
 
+from widthwise.limits.adam import AdamLimit as AdamLimit
 from widthwise.limits.adam_mean_field import AdamMeanField as AdamMeanField
 from widthwise.limits.base import AbstractLimit as AbstractLimit
 from widthwise.limits.base import EmptyCell as EmptyCell

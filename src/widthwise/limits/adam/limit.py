@@ -1,0 +1,189 @@
+"""The Adam limit as a limit: found in the table, trained, saved, asked for predictions."""
+
+import dataclasses
+import functools
+from typing import ClassVar
+
+import numpy as np
+
+from widthwise import settings
+from widthwise.learner import AbstractLearner, Adam
+from widthwise.limits.adam.carried import images_of
+from widthwise.limits.adam.half import Half, Neurons, drawn, taken
+from widthwise.limits.adam.neurons import GROUP, Counts, Layer, bytes_needed
+from widthwise.limits.adam.sites import NoLimit, Sites, sites_of
+from widthwise.limits.adam.state import AdamState
+from widthwise.limits.adam.training import Training
+from widthwise.limits.base import UNKEPT, AbstractLimit, AbstractPrepared, Start, Trained, Work
+from widthwise.limits.tangent import feature_kernels
+from widthwise.memory import check_free
+from widthwise.network.layer import AbstractLayer
+from widthwise.network.stack import NoStack
+from widthwise.problem import Problem, loss_value
+from widthwise.run import Trajectory
+from widthwise.scaling import AbstractScaling
+
+HALVES = 2  # independent solutions, whose difference tells the error of their mean
+INPUT_SHARE = 2  # one in so many of the first layer's neurons moves the inputs' weights
+KEPT = 4e9  # bytes that the neurons' fields at the training rows may take
+CHAOS = (
+    0.2  # difference of the halves, in units of the function's change, that sampling does not make
+)
+
+
+class AdamLimit(AbstractLimit):
+    """f_{t+1} = f_t - lr K_t(chi_0, ..., chi_t): lazy networks under Adam, features frozen.
+
+    >>> AdamLimit(Dense() >> Relu() >> Readout(), NTK(), Adam()).regime
+    'lazy'
+
+    The neural tangent operator K_t: every entry of every tensor runs Adam on its own gradient,
+    sum over rows a of chi_a g(a), chi being the loss's slopes, and moves the function at x by
+    g(x) times its step. K_t is the mean over the law of g at initialisation, where the two neurons
+    that a hidden weight joins are independent. That law is sampled: fields of neurons are drawn
+    from their exact Gaussian processes (past 4,096 training rows through random networks of width
+    2,048), and every sampled entry keeps its own moments. What is not sampled is exact: steps,
+    batches, schedules, losses, the readout's bias. The error, of order samples^-1/2, is told in
+    the run's notes; it comes from two independent halves, whose mean is the answer.
+
+    From the initial function of a finite network, or from zero. With b1 = b2 = 0 this is sign
+    descent, g / (|g| + eps); with b1 = 0 it is RMSprop; with an eps far above the gradients,
+    gradient descent with step size lr / eps.
+
+    Args:
+        network: Dense layers with or without nonlinearities, then a Readout.
+        scaling, learner: a lazy scaling that scales Adam's gradients, as NTK() and Richness do.
+        samples: neurons a layer, in both halves together; fewer where their fields at the training
+            rows would take more than 4 GB (4 * samples * rows * outputs bytes a hidden layer).
+    """
+
+    source: ClassVar[str] = "yang2023adaptive, Theorems 2.4.7 and 2.4.9"
+    regime: ClassVar[str] = "lazy"
+    learners: ClassVar[tuple[type[AbstractLearner], ...]] = (Adam,)
+    network: AbstractLayer
+    scaling: AbstractScaling
+    learner: Adam
+    samples: int = 49_152
+
+    def __check_init__(self):
+        settings.whole(self, "samples", low=HALVES * GROUP)
+
+    def refusal(self) -> str | None:
+        name = type(self).__name__
+        if self.learner.weight_decay:
+            return (
+                f"Weight decay shrinks the features, which {name} holds fixed: leave weight_decay "
+                "out, or train finite widths with it."
+            )
+        try:
+            sites_of(self.network, self.scaling, 1)
+        except NoStack as error:
+            return f"{name} is known for plain stacks of layers: {error}"
+        except NoLimit as error:
+            return f"{name} does not exist here: {error}"
+        return None
+
+    def check(self, problem: Problem) -> None:
+        """Raises MemoryError for neurons that do not fit."""
+        need = HALVES * bytes_needed(
+            self.sites(problem), self.counts(problem), len(problem.x_train)
+        )
+        rows = f"{len(problem.x_train):,} training rows"
+        check_free(int(1.3 * need), f"The Adam limit's neurons at {rows}", "use fewer rows")
+
+    def sites(self, problem: Problem) -> Sites:
+        """The constants of the layers."""
+        return sites_of(self.network, self.scaling, problem.x_train.shape[1])
+
+    def counts(self, problem: Problem) -> Counts:
+        """Neurons of a half, in groups: as many as are asked for, or as fit into 4 GB."""
+
+        def of(groups: int) -> Counts:
+            return Counts(groups, -(-groups // INPUT_SHARE), problem.y_train.shape[1])
+
+        groups, sites = -(-self.samples // (HALVES * GROUP)), self.sites(problem)
+        need = HALVES * bytes_needed(sites, of(groups), len(problem.x_train))
+        return of(max(1, min(groups, int(groups * KEPT / max(need, 1)))))
+
+    def prepare(self, problem: Problem, *, order: int, logs: int) -> AbstractPrepared:
+        """Neurons are drawn when a training first needs them, once for all initial functions."""
+        self.check(problem)
+        return _Prepared(self, problem, order, logs)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Prepared(AbstractPrepared):
+    limit: AdamLimit
+    problem: Problem
+    order: int
+    logs: int
+
+    @functools.cached_property
+    def neurons(self) -> tuple[Neurons, ...]:
+        """What each half is drawn from."""
+        limit, problem = self.limit, self.problem
+        sites, counts = limit.sites(problem), limit.counts(problem)
+        return tuple(
+            Neurons(sites, counts, images_of(sites, problem.x_train, half), half)
+            for half in range(HALVES)
+        )
+
+    @functools.cached_property
+    def layers(self) -> tuple[tuple[Layer, ...], ...]:
+        """The neurons of each half at the training rows."""
+        return tuple(drawn(half) for half in self.neurons)
+
+    def train(self, start: Start | None = None, work: Work = UNKEPT) -> Trained:
+        problem, learner = self.problem, self.limit.learner
+        zero = np.zeros_like(problem.y_train), np.zeros_like(problem.y_test)
+        f_train, f_test = zero if start is None else (start.train, start.test)
+        halves = tuple(
+            Half(one.sites, one.counts, layers, problem.x_train)
+            for one, layers in zip(self.neurons, self.layers, strict=True)
+        )
+        name = repr((self.limit, self.order, self.logs, float(np.sum(f_train))))
+        log = Training(halves, problem, learner, f_train, self.order, self.logs, work, name).run()
+        on_train = np.stack([one.taken for one in log], axis=1)
+        on_test = np.stack([
+            taken(one, tuple(logged.moved[i] for logged in log), problem.x_test)
+            for i, one in enumerate(self.neurons)
+        ])  # fmt: skip
+        test = f_test - on_test.mean(axis=0)
+        lost = loss_value(f_train - on_train.mean(axis=0), problem.y_train, learner.loss)
+        any_test = len(problem.y_test) > 0
+        trajectory = Trajectory(
+            np.array([one.step for one in log], float), lost,
+            loss_value(test, problem.y_test, learner.loss) if any_test
+            else np.full(len(lost), np.nan),
+            test, feature_kernels(self.limit.network, self.limit.scaling, problem, len(log)),
+        )  # fmt: skip
+        state = AdamState(
+            tuple(zip(self.neurons, log[-1].moved, strict=True)), problem.x_train.shape[1],
+            None if start is None else start.function,
+        )  # fmt: skip
+        return Trained(
+            state, trajectory, self._notes(np.concatenate([on_train, on_test], axis=2), lost)
+        )
+
+    def _notes(self, taken: np.ndarray, lost: np.ndarray) -> tuple[str, ...]:
+        """`taken` (halves, logged steps, rows, outputs): from the initial function."""
+        one, two = taken
+        error = np.sqrt(np.mean((one - two) ** 2, axis=(1, 2))) / 2
+        change = np.sqrt(np.mean(taken.mean(axis=0) ** 2, axis=(1, 2)))
+        worst = int(np.argmax(error))
+        share = error[worst] / max(change[worst], 1e-300)
+        counts = self.neurons[0].counts
+        notes = [
+            f"Monte Carlo: two halves of {counts.groups * GROUP:,} neurons a layer "
+            f"({counts.input_groups * GROUP:,} for the inputs' weights); the predictions' standard "
+            f"error is {error[worst]:.2g}, {share:.1%} of the function's change (rms over rows and "
+            "outputs, at the logged step where it is largest)."
+        ]
+        if 2 * share > CHAOS:
+            notes.append(
+                "The two halves come apart: training is past the edge of stability, where steps of "
+                "one size turn around the minimum; raise eps, lower lr or let it fall (Cosine())."
+            )
+        if lost[-1] > lost[0]:
+            notes.append("The training loss ended above its start: lr is past what is stable.")
+        return tuple(notes)

@@ -1,0 +1,27 @@
+"""A trained Adam limit: it draws its neurons again to predict."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float
+
+from widthwise.limits.adam.half import Moved, Neurons, taken
+from widthwise.limits.tangent import FROM_START, FROM_ZERO
+from widthwise.run import AbstractState, Prediction
+
+
+@dataclasses.dataclass(frozen=True)
+class AdamState(AbstractState):
+    """f(x) = f_0(x) - what the steps of both halves have taken, in the mean."""
+
+    halves: tuple[tuple[Neurons, Moved], ...]
+    columns: int
+    start: object | None  # the initial function, rows -> outputs
+
+    def predict(self, x: Float[np.ndarray, "m d"], covariance: bool) -> Prediction:
+        if x.shape[1] != self.columns:
+            raise ValueError(f"x has {x.shape[1]} columns and training had {self.columns}.")
+        value = -np.mean([taken(neurons, (one,), x)[0] for neurons, one in self.halves], axis=0)
+        if self.start is None:
+            return Prediction(value, None, FROM_ZERO)
+        return Prediction(value + self.start(x), None, FROM_START)  # type: ignore[operator]

@@ -1,0 +1,213 @@
+"""The Adam limit against the tangent kernel, closed forms and finite networks."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+import widthwise as ww
+from widthwise.family import InitialFunction
+from widthwise.finite.instance import FiniteNetwork
+from widthwise.finite.train import train
+from widthwise.limits.adam import AdamLimit, carried
+from widthwise.limits.base import EmptyCell, Start, Work
+from widthwise.limits.tangent import TangentKernel
+from widthwise.problem import Problem
+from widthwise.run import Run
+
+RELU = ww.Dense() >> ww.Relu() >> ww.Dense() >> ww.Relu() >> ww.Readout()
+MIXED = (
+    ww.Dense(bias_variance=0.3, bias_multiplier=0.5)
+    >> ww.Erf()
+    >> ww.Dense(bias_multiplier=1.0, lr_multiplier=2.0)
+    >> ww.Tanh()
+    >> ww.Readout(bias_multiplier=0.7, weight_variance=1.0)
+)
+NORMED = ww.Dense() >> ww.LayerNorm() >> ww.Relu() >> ww.Readout()
+FROZEN = ww.Dense(lr_multiplier=0.0) >> ww.Relu() >> ww.Readout(lr_multiplier=0.0)
+SIGN: Any = dict(b1=0.0, b2=0.0)
+
+
+def problem(outputs: int = 1, rows: int = 20) -> Problem:
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((rows + 10, 10)), rng.standard_normal((10, outputs))
+    y = np.tanh(x @ w / np.sqrt(10))
+    return Problem(x[:rows], y[:rows], x[rows:], y[rows:], 0.0, "regression")
+
+
+def rms(x) -> float:
+    return float(np.sqrt(np.mean(np.square(x))))
+
+
+def limit_of(network, learner, data, samples=8192, scaling=None, start=None):
+    limit = AdamLimit(network, ww.NTK() if scaling is None else scaling, learner, samples)
+    return limit.prepare(data, order=0, logs=6).train(start)
+
+
+def gap(network, learner, data, width, seed, samples, scaling=None) -> np.ndarray:
+    """A finite network's predictions less those of the limit from its initial function."""
+    scaling = ww.NTK() if scaling is None else scaling
+    sizes = data.x_train.shape[1], data.y_train.shape[1]
+    net = FiniteNetwork(network, width, *sizes, scaling, True)
+    f0 = InitialFunction(net, seed)
+    found = limit_of(
+        network, learner, data, samples, scaling, Start(f0(data.x_train), f0(data.x_test), f0)
+    )
+    _, one = train(net, data, learner, lr=learner.lr, seed=seed, order=0, logs=6)
+    return one.predictions[-1] - found.trajectory.predictions[-1]
+
+
+@pytest.mark.parametrize("network", [RELU, MIXED], ids=["relu", "mixed"])
+def test_with_an_eps_above_all_gradients_it_is_the_tangent_kernel(network):
+    """g / (|g| + eps) is then g / eps: gradient descent at lr / eps."""
+    data, eps = problem(2), 1e6
+    learner = ww.Adam(lr=0.3 * eps, steps=20, eps=eps, batch_size=8, **SIGN)
+    found = limit_of(network, learner, data, 16384).trajectory
+    descent = ww.GradientDescent(lr=0.3, steps=20, batch_size=8)
+    exact = TangentKernel(network, ww.NTK(), descent).prepare(data, order=0, logs=6).train()
+    change = rms(exact.trajectory.predictions[-1])
+    assert rms(found.predictions[-1] - exact.trajectory.predictions[-1]) < 0.03 * change
+
+
+def test_one_step_of_signs_on_one_row_has_a_closed_form():
+    """Readout weights alone: E[x(xi) sign x(a)] = s (1 + rho) / (2 sqrt(2 pi)) for ReLU."""
+    data = problem(rows=1)
+    network = ww.Dense(lr_multiplier=0.0) >> ww.Relu() >> ww.Readout(bias_multiplier=0.0)
+    found = limit_of(network, ww.Adam(lr=0.1, steps=1, eps=1e-12, **SIGN), data, 65536)
+    both = np.concatenate([data.x_train, data.x_test])
+    covariance = 2 * both @ both.T / 10
+    size = np.sqrt(np.diagonal(covariance))
+    rho = covariance[0, 1:] / (size[0] * size[1:])
+    expected = 0.1 * 0.5 * size[1:] * (1 + rho) / (2 * np.sqrt(2 * np.pi))
+    expected *= np.sign(data.y_train[0, 0])
+    assert rms(found.trajectory.predictions[-1][:, 0] - expected) < 0.01 * rms(expected)
+
+
+def test_one_softened_sign_of_a_gaussian_feature_has_a_closed_form():
+    """The readout of a linear layer: K(x, X) e q(v), v = e'Ke, by quadrature of E Q'."""
+    data = problem()
+    network = ww.Dense(lr_multiplier=0.0) >> ww.Readout(bias_multiplier=0.0)
+    eps = 0.05
+    found = limit_of(network, ww.Adam(lr=0.1, steps=1, eps=eps, **SIGN), data, 65536)
+    covariance = 0.25 * 2 / 10 * np.concatenate([data.x_train, data.x_test]) @ data.x_train.T
+    e = data.y_train[:, 0] / len(data.y_train)
+    v = e @ covariance[: len(e)] @ e
+    s = np.sqrt(v) * np.linspace(-10, 10, 200_001)
+    weight = np.exp(-(s**2) / (2 * v)) / np.exp(-(s**2) / (2 * v)).sum()
+    q = np.sum(weight * s * s / (np.abs(s) + eps)) / v
+    expected = 0.1 * covariance[len(e) :] @ e * q
+    assert rms(found.trajectory.predictions[-1][:, 0] - expected) < 0.02 * rms(expected)
+
+
+@pytest.mark.parametrize(
+    "network, outputs, settings, scaling",
+    [
+        (RELU, 1, dict(lr=0.03, steps=20, eps=1e-4), ww.NTK()),
+        (MIXED, 3, dict(lr=0.03, steps=20, eps=1e-3, batch_size=7, schedule=ww.Cosine()), ww.NTK()),
+        (MIXED, 2, dict(lr=0.02, steps=10, eps=0.1, **SIGN), ww.Richness(0.4, gamma0=2.0)),
+    ],
+    ids=["adam", "batches", "sign"],
+)
+def test_finite_networks_approach_it(network, outputs, settings, scaling):
+    data, learner = problem(outputs), ww.Adam(**settings)
+    narrow, wide = (
+        rms([gap(network, learner, data, n, seed, 8192, scaling) for seed in range(2)])
+        for n in (32, 1024)
+    )
+    assert wide < 0.5 * narrow
+    assert wide < 0.12
+
+
+def test_cross_entropy_and_prediction_at_new_rows(tmp_path):
+    data = ww.data.load("iris")
+    learner = ww.Adam(lr=0.02, steps=30, eps=1e-2, loss="cross_entropy")
+    family = ww.Family(RELU, ww.NTK(), learner, (1024, math.inf), seeds=1)
+    finite, _, run = family.train(data, progress=False, logs=4).runs
+    assert run.limit == "AdamLimit" and "Monte Carlo: two halves" in run.notes[0]
+    last = run.trajectory.predictions[-1]
+    assert rms(finite.trajectory.predictions[-1] - last) < 0.1 * rms(last)
+    there = run.predict(data.x_test).value
+    np.testing.assert_allclose(there, run.trajectory.predictions[-1], atol=1e-6)
+    np.testing.assert_allclose(run.predict(data.x_test[3:4]).value, there[3:4], atol=1e-6)
+    run.save(tmp_path / "run")
+    np.testing.assert_array_equal(Run.load(tmp_path / "run").predict(data.x_test).value, there)
+
+
+def test_random_networks_stand_for_factored_kernels(monkeypatch):
+    data, learner = problem(2), ww.Adam(lr=0.03, steps=10, eps=1e-2)
+    exact = limit_of(MIXED, learner, data, 16384).trajectory.predictions[-1]
+    monkeypatch.setattr(carried, "FACTORED", 0)
+    found = limit_of(MIXED, learner, data, 16384)
+    assert rms(found.trajectory.predictions[-1] - exact) < 0.05 * rms(exact)
+    again = found.state.predict(data.x_test, False).value
+    np.testing.assert_allclose(again, found.trajectory.predictions[-1], atol=1e-6)
+
+
+def test_a_training_that_was_cut_off_goes_on(tmp_path, monkeypatch):
+    data, learner = problem(), ww.Adam(lr=0.03, steps=10, eps=1e-2, batch_size=8)
+    prepared = AdamLimit(RELU, ww.NTK(), learner, 1024).prepare(data, order=0, logs=4)
+    whole = prepared.train()
+    monkeypatch.setattr("widthwise.limits.adam.training.SECONDS", -1.0)
+    shares: list[float] = []
+
+    def stop(share):
+        shares.append(share)
+        if len(shares) == 6:
+            raise KeyboardInterrupt
+
+    path = tmp_path / "checkpoint"
+    with pytest.raises(KeyboardInterrupt):
+        prepared.train(None, Work(path, stop))
+    shares.clear()
+    rest = prepared.train(None, Work(path, shares.append))
+    assert shares[0] == 0.5 and sum(shares) == pytest.approx(1.0)
+    np.testing.assert_array_equal(rest.trajectory.predictions, whole.trajectory.predictions)
+
+
+@pytest.mark.parametrize(
+    "network, scaling, learner, sentence",
+    [
+        (RELU, ww.NTK(), ww.Adam(weight_decay=0.1), "leave weight_decay out, or train finite"),
+        (RELU, ww.Standard(), ww.Adam(), "use NTK"),
+        (NORMED, ww.NTK(), ww.Adam(), "plain stacks"),
+        (FROZEN, ww.NTK(), ww.Adam(), "no tensor's steps move|cannot be computed"),
+    ],
+    ids=["decay", "standard", "layer norm", "untrained"],
+)
+def test_what_it_refuses(network, scaling, learner, sentence):
+    with pytest.raises(EmptyCell, match=sentence):
+        ww.Member(network, math.inf, scaling, learner).train(ww.data.load("iris"))
+
+
+def test_steps_past_the_edge_of_stability_are_flagged():
+    notes = limit_of(RELU, ww.Adam(lr=5.0, steps=10, eps=1e-8, **SIGN), problem(), 1024).notes
+    assert any("lr is past what is stable" in note for note in notes)
+
+
+def test_memory_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr("widthwise.memory.free_memory", lambda: 1000)
+    with pytest.raises(MemoryError, match="use fewer rows"):
+        limit_of(RELU, ww.Adam(lr=0.1), problem())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("function", [ww.Relu, ww.Erf], ids=["relu", "erf"])
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_one_step_of_every_block_approaches_the_limit(function, depth, capsys):
+    """One tensor trained at a time, by softened signs: the gap's exponent over 64 to 4,096."""
+    data, widths = problem(), (64, 256, 1024, 4096)
+    learner = ww.Adam(lr=0.1, steps=1, eps=0.01, **SIGN)
+    for trained in range(depth + 1):
+        network = ww.Identity()
+        for layer in range(depth):
+            network = network >> ww.Dense(lr_multiplier=float(layer == trained)) >> function()
+        network = network >> ww.Readout(lr_multiplier=float(trained == depth))
+        gaps = [
+            rms([gap(network, learner, data, n, seed, 131_072) for seed in range(8)])
+            for n in widths
+        ]
+        slope = np.polyfit(np.log(widths), np.log(gaps), 1)[0]
+        with capsys.disabled():
+            print(f"\n{function.__name__} {depth} layer {trained}: {slope:.2f}", np.round(gaps, 5))
+        assert -0.65 < slope < -0.35
