@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 import widthwise as ww
-from widthwise.family import InitialFunction
 from widthwise.finite.instance import FiniteNetwork
-from widthwise.finite.train import train
+from widthwise.finite.train import InitialFunction, train
 from widthwise.limits.adam import AdamLimit, carried
 from widthwise.limits.base import EmptyCell, Start, Work
 from widthwise.limits.tangent import TangentKernel
@@ -45,17 +44,22 @@ def limit_of(network, learner, data, samples=8192, scaling=None, start=None):
     return limit.prepare(data, order=0, logs=6).train(start)
 
 
-def gap(network, learner, data, width, seed, samples, scaling=None) -> np.ndarray:
-    """A finite network's predictions less those of the limit from its initial function."""
+def gaps(network, learner, data, widths, seeds, samples, scaling=None) -> list[float]:
+    """At each width, the rms of finite networks' predictions less those of the limit from their
+    own initial functions."""
     scaling = ww.NTK() if scaling is None else scaling
     sizes = data.x_train.shape[1], data.y_train.shape[1]
-    net = FiniteNetwork(network, width, *sizes, scaling, True)
-    f0 = InitialFunction(net, seed)
-    found = limit_of(
-        network, learner, data, samples, scaling, Start(f0(data.x_train), f0(data.x_test), f0)
-    )
-    _, one = train(net, data, learner, lr=learner.lr, seed=seed, order=0, logs=6)
-    return one.predictions[-1] - found.trajectory.predictions[-1]
+    limit = AdamLimit(network, scaling, learner, samples).prepare(data, order=0, logs=6)
+    found = []
+    for width in widths:
+        net, apart = FiniteNetwork(network, width, *sizes, scaling, True), []
+        for seed in range(seeds):
+            f0 = InitialFunction(net, seed)
+            wide = limit.train(Start(f0(data.x_train), f0(data.x_test), f0))
+            _, one = train(net, data, learner, lr=learner.lr, seed=seed, order=0, logs=6)
+            apart.append(one.predictions[-1] - wide.trajectory.predictions[-1])
+        found.append(rms(apart))
+    return found
 
 
 @pytest.mark.parametrize("network", [RELU, MIXED], ids=["relu", "mixed"])
@@ -111,10 +115,7 @@ def test_one_softened_sign_of_a_gaussian_feature_has_a_closed_form():
 )
 def test_finite_networks_approach_it(network, outputs, settings, scaling):
     data, learner = problem(outputs), ww.Adam(**settings)
-    narrow, wide = (
-        rms([gap(network, learner, data, n, seed, 8192, scaling) for seed in range(2)])
-        for n in (32, 1024)
-    )
+    narrow, wide = gaps(network, learner, data, (32, 1024), 2, 8192, scaling)
     assert wide < 0.5 * narrow
     assert wide < 0.12
 
@@ -203,11 +204,8 @@ def test_one_step_of_every_block_approaches_the_limit(function, depth, capsys):
         for layer in range(depth):
             network = network >> ww.Dense(lr_multiplier=float(layer == trained)) >> function()
         network = network >> ww.Readout(lr_multiplier=float(trained == depth))
-        gaps = [
-            rms([gap(network, learner, data, n, seed, 131_072) for seed in range(8)])
-            for n in widths
-        ]
-        slope = np.polyfit(np.log(widths), np.log(gaps), 1)[0]
+        found = gaps(network, learner, data, widths, 8, 131_072)
+        slope = np.polyfit(np.log(widths), np.log(found), 1)[0]
         with capsys.disabled():
-            print(f"\n{function.__name__} {depth} layer {trained}: {slope:.2f}", np.round(gaps, 5))
+            print(f"\n{function.__name__} {depth} layer {trained}: {slope:.2f}", np.round(found, 5))
         assert -0.65 < slope < -0.35

@@ -1,0 +1,36 @@
+"""Whole trajectories of finite networks under Adam against the limit, on the digits."""
+
+import math
+
+import numpy as np
+import pytest
+
+import widthwise as ww
+from widthwise.measure.gaps import gaps_of
+from widthwise.measure.power import fit_power
+
+pytestmark = pytest.mark.slow
+WIDTHS = (64, 256, 1024)
+# In all of them eps is above the bound at which steps of one size end in a cycle of two.
+SETTINGS = {
+    "full batch": ww.Adam(lr=0.02, steps=100, eps=0.01),
+    "batches of 40": ww.Adam(lr=0.02, steps=100, eps=0.01, batch_size=40),
+    "softened signs": ww.Adam(lr=0.02, steps=100, eps=0.1, b1=0.0, b2=0.0),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_networks_approach_the_limit(name, capsys):
+    """Each from its own initial function; 400 rows to train on, 400 to predict."""
+    net = ww.Dense() >> ww.Relu() >> ww.Dense() >> ww.Relu() >> ww.Readout()
+    data = ww.data.load("digits", train=400, test=400)
+    family = ww.Family(net, ww.NTK(), SETTINGS[name], (*WIDTHS, math.inf), seeds=3)
+    runs = family.train(data, progress=False, logs=4)
+    assert runs.limit is not None
+    law = fit_power(np.array(WIDTHS, float), gaps_of(runs).predictions)
+    with capsys.disabled():
+        print(
+            f"\n{name}: {gaps_of(runs).predictions.round(4)}, exponent {law.exponent:.2f}",
+            runs.limit.notes[0],
+        )
+    assert -0.65 < law.exponent < -0.35
