@@ -1,6 +1,7 @@
 """Filters: weights that look at a neighbourhood of each position."""
 
 import abc
+import itertools
 import math
 from typing import ClassVar
 
@@ -18,8 +19,6 @@ from widthwise.network.signal import Signal, Size
 from widthwise.network.taps import PADDINGS, Padding, Taps, check_strides
 from widthwise.network.weight import Weight
 from widthwise.scaling import Number
-
-AXES = "XYZ"
 
 
 class AbstractFilter(AbstractLayer):
@@ -47,11 +46,6 @@ class AbstractFilter(AbstractLayer):
     def __check_init__(self):
         settings.whole(self, "times")
         settings.extents(self, "filter_shape")
-        if len(self.filter_shape) > len(AXES):
-            raise ValueError(
-                f"filter_shape of {type(self).__name__} has {len(self.filter_shape)} axes: give "
-                "one, two or three."
-            )
         check_strides(self, self.strides, self.filter_shape)
         settings.one_of(self, "padding", PADDINGS)
         check_affine(self)
@@ -112,7 +106,7 @@ class AbstractFilter(AbstractLayer):
 
 
 class Conv(AbstractFilter):
-    """A convolution, over one, two or three axes. Arguments as for `AbstractFilter`.
+    """A convolution, over any number of axes. Arguments as for `AbstractFilter`.
 
     >>> Unflatten((8, 8)) >> Conv((3, 3), padding="VALID") >> Relu() >> Flatten() >> Readout()
     Unflatten() >> Conv(padding='VALID') >> Relu() >> Flatten() >> Readout()
@@ -207,14 +201,28 @@ def grid_of(moments: AbstractMoments) -> AbstractGrid:
 
 
 def filtered(x, taps: tuple[Taps, ...], weight):
-    """One example (*s, c) through a filter (*taps, c, k)."""
-    axes = AXES[: len(taps)]
-    pads, dilation = [(own.low, own.high) for own in taps], [own.dilation for own in taps]
+    """One example (*s, c) through a filter (*taps, c, k).
+
+    As a product with what the filter sees at every position: inside a loop XLA's convolution is a
+    hundred times slower on a CPU, and training is a loop.
+    """
     for axis, own in enumerate(taps):
         if own.circular:
-            x, pads[axis], dilation[axis] = own.padded(x, axis), (0, 0), 1
-    found = jax.lax.conv_general_dilated(
-        x[None], weight, [own.stride for own in taps], pads, lhs_dilation=dilation,
-        dimension_numbers=(f"N{axes}C", f"{axes}IO", f"N{axes}C"),
-    )  # fmt: skip
-    return found[0]
+            x = own.padded(x, axis)
+        else:
+            edges = [(0, 0, 0)] * x.ndim
+            edges[axis] = (own.low, own.high, own.dilation - 1)
+            x = jax.lax.pad(x, jnp.zeros((), x.dtype), edges)
+    strides, sizes = tuple(own.stride for own in taps), weight.shape[: len(taps)]
+    last = [  # the place of the last window along each axis
+        (length - size) // stride * stride
+        for length, size, stride in zip(x.shape, sizes, strides, strict=False)
+    ]
+    seen = [
+        jax.lax.slice(
+            x, (*at, 0), (*(a + b + 1 for a, b in zip(at, last, strict=True)), x.shape[-1]),
+            (*strides, 1),
+        )
+        for at in itertools.product(*map(range, sizes))
+    ]  # fmt: skip
+    return jnp.concatenate(seen, axis=-1) @ weight.reshape(-1, weight.shape[-1])
