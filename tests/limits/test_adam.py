@@ -107,9 +107,15 @@ def test_one_softened_sign_of_a_gaussian_feature_has_a_closed_form():
 @pytest.mark.parametrize(
     "network, outputs, settings, scaling",
     [
-        (RELU, 1, dict(lr=0.03, steps=20, eps=1e-4), ww.NTK()),
+        pytest.param(RELU, 1, dict(lr=0.03, steps=20, eps=1e-4), ww.NTK(), marks=pytest.mark.slow),
         (MIXED, 3, dict(lr=0.03, steps=20, eps=1e-3, batch_size=7, schedule=ww.Cosine()), ww.NTK()),
-        (MIXED, 2, dict(lr=0.02, steps=10, eps=0.1, **SIGN), ww.Richness(0.4, gamma0=2.0)),
+        pytest.param(
+            MIXED,
+            2,
+            dict(lr=0.02, steps=10, eps=0.1, **SIGN),
+            ww.Richness(0.4, gamma0=2.0),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["adam", "batches", "sign"],
 )
