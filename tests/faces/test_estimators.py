@@ -74,7 +74,7 @@ def test_a_grid_of_widths_scalings_and_learners_scores_all_but_the_open_cells(cl
     grid = {
         "width": [128, math.inf],
         "scaling": ["NTK", "MuP"],
-        "learner": ["GradientDescent", ww.Adam(steps=60), "Posterior"],
+        "learner": ["GradientDescent", ww.Adam(steps=20), "Posterior"],
     }
     search = GridSearchCV(WideClassifier(NET, random_state=0), grid, cv=2, error_score=np.nan)  # type: ignore[arg-type]
     with warnings.catch_warnings(record=True) as said:
