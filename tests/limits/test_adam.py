@@ -129,7 +129,8 @@ def test_finite_networks_approach_it(network, outputs, settings, scaling):
 def test_cross_entropy_and_prediction_at_new_rows(tmp_path):
     data = ww.data.load("iris")
     learner = ww.Adam(lr=0.02, steps=30, eps=1e-2, loss="cross_entropy")
-    family = ww.Family(RELU, ww.NTK(), learner, (1024, math.inf), seeds=1)
+    limit = AdamLimit(RELU, ww.NTK(), learner, samples=8192)
+    family = ww.Family(RELU, ww.NTK(), learner, (1024, math.inf), seeds=1, limit=limit)
     finite, _, run = family.train(data, progress=False, logs=4).runs
     assert run.limit == "AdamLimit" and "Monte Carlo: two halves" in run.notes[0]
     last = run.trajectory.predictions[-1]
