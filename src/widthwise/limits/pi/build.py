@@ -1,7 +1,5 @@
 """From a network, a scaling and a learner to the rules and the first state of a pi-limit."""
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -83,22 +81,15 @@ def rows_kept(network: AbstractLayer, projection: Projection, n_outputs: int) ->
     return keep
 
 
-class Asleep(NamedTuple):
-    """A state in NumPy arrays, without rows that hold nothing: what is written and kept."""
+def asleep(state: engine.State) -> engine.State:
+    """The engine's state in NumPy arrays, which can be written and kept.
 
-    operators: tuple[rows.Rows, ...]
-    rest: engine.State  # without operators
-
-
-def asleep(state: engine.State) -> Asleep:
-    """What is worth keeping of the engine's state."""
-    packed = tuple(rows.gathered(operator) for operator in state.operators)
-    return Asleep(packed, jax.tree.map(np.asarray, state._replace(operators=())))
+    Its blocks are as they are: in others sums would be rounded otherwise, and a training that was
+    interrupted would not end as if it had not been.
+    """
+    return jax.tree.map(lambda x: np.asarray(x) if isinstance(x, jax.Array) else x, state)
 
 
-def awake(kept: Asleep) -> engine.State:
+def awake(kept: engine.State) -> engine.State:
     """The engine's state again."""
-    operators = tuple(
-        rows.operator_of(a, b, w, v, str(np.asarray(a).dtype)) for a, b, w, v in kept.operators
-    )
-    return jax.tree.map(jnp.asarray, kept.rest)._replace(operators=operators)
+    return jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, np.ndarray) else x, kept)

@@ -22,11 +22,11 @@ class PiState(AbstractState):
 
     network: AbstractLayer
     rules: engine.Rules
-    weights: build.Asleep
+    weights: engine.State
     dtype: str
 
     def predict(self, x: Float[np.ndarray, "m d"], covariance: bool) -> Prediction:
-        wanted = len(self.weights.rest.first)
+        wanted = len(self.weights.first)
         if x.shape[1] != wanted:
             raise ValueError(f"x has {x.shape[1]} columns and training had {wanted}.")
         return Prediction(
