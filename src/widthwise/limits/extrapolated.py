@@ -62,7 +62,7 @@ class Extrapolated(AbstractLimit):
         seed: another seed draws other networks.
     """
 
-    source: ClassVar[str] = "yang2021feature, section 5"
+    source: ClassVar[str] = "yang2021feature, section 5; richardson1911, pages 307 to 357"
     regime: ClassVar[str] = "rich"
     learners: ClassVar[tuple[type[AbstractLearner], ...]] = (GradientDescent, Adam)
     follows_start: ClassVar[bool] = False
