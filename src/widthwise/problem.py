@@ -1,7 +1,7 @@
 """What a member trains on: arrays, targets coded for a loss, the order of the rows, the log."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -91,9 +91,12 @@ def logged_steps(steps: int, count: int = 16) -> tuple[int, ...]:
     return tuple(sorted({0, steps, *(int(round(step)) for step in inner)}))
 
 
-def loss_value(outputs, targets, loss: LossName):
-    """Mean over rows of half the squared error summed over outputs, or of the cross-entropy."""
+def loss_value(outputs, targets, loss: LossName) -> Any:
+    """Mean over rows of half the squared error summed over outputs, or of the cross-entropy; NaN
+    where there are none."""
     outputs, targets = np.asarray(outputs, dtype=np.float64), np.asarray(targets, dtype=np.float64)
+    if not outputs.shape[-2]:
+        return np.full(outputs.shape[:-2], np.nan)[()]
     if loss == "mse":
         return 0.5 * np.mean(np.sum((outputs - targets) ** 2, axis=-1), axis=-1)
     top = outputs.max(axis=-1, keepdims=True)

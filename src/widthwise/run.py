@@ -36,6 +36,12 @@ class AbstractState(abc.ABC):
         """Outputs in the coding of the loss (see `Problem`), without its offset."""
 
 
+def check_columns(x: np.ndarray, wanted: int) -> None:
+    """Raises ValueError for new rows with other columns than training had."""
+    if x.shape[1] != wanted:
+        raise ValueError(f"x has {x.shape[1]} columns and training had {wanted}.")
+
+
 class Trajectory(NamedTuple):
     """What was logged while training; T logged times, P probe rows, k outputs."""
 

@@ -216,8 +216,7 @@ class _Log:
         first = self.rows[0][1] if self.rows else train_loss
         check_growth(f"Training at width {self.net.width}", step, train_loss, first)
         out_test = outputs(self.net, parameters, self.problem.x_test)
-        any_test = len(out_test) > 0
-        test_loss = loss_value(out_test, self.problem.y_test, self.loss) if any_test else np.nan
+        test_loss = loss_value(out_test, self.problem.y_test, self.loss)
         self.rows.append((step, train_loss, test_loss, out_test))
         dtype = jax.tree.leaves(parameters)[0].dtype
         found = _kernels(self.net, parameters, jnp.asarray(self.problem.probes, dtype))

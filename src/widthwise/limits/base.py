@@ -9,9 +9,9 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
-from widthwise import settings
+from widthwise import settings, store
 from widthwise.learner import AbstractLearner
-from widthwise.network.layer import AbstractLayer
+from widthwise.network.layer import AbstractLayer, Chain
 from widthwise.problem import Problem
 from widthwise.run import AbstractState, Trajectory
 from widthwise.scaling import AbstractScaling
@@ -27,8 +27,25 @@ class Work(NamedTuple):
     checkpoint: Path | None = None  # a file of its own; None keeps nothing
     advance: Callable[[float], None] = lambda share: None  # called with the share done since then
 
+    def keep(self, name: str, done: Any) -> None:
+        """Writes what the training of this name has done."""
+        if self.checkpoint is not None:
+            store.save(self.checkpoint, (name, done), "checkpoint")
+
+    def kept(self, name: str) -> Any:
+        """What was done before; None where nothing was written, or not by this training, or the
+        file is cut off or of another version: it then starts again."""
+        if self.checkpoint is None or not self.checkpoint.exists():
+            return None
+        try:
+            found, done = store.load(self.checkpoint, "checkpoint", "start again")
+        except ValueError:
+            return None
+        return done if found == name else None
+
 
 UNKEPT = Work()
+FORGOTTEN = "every initial function: none is remembered at infinite width"
 
 
 class Start(NamedTuple):
@@ -45,6 +62,18 @@ class Trained(NamedTuple):
     state: AbstractState
     trajectory: Trajectory
     notes: tuple[str, ...] = ()
+
+
+def random_constant(network: AbstractLayer, name: str) -> str | None:
+    """Why a limit that starts at the zero function is not that of a stack whose readout's bias
+    starts at random; None where it starts at zero."""
+    assert isinstance(network, Chain)
+    if network.layers[-1].bias_variance == 0:  # type: ignore[attr-defined]
+        return None
+    return (
+        f"{name} starts at the zero function, and the readout's bias starts at random at every "
+        "width: set bias_variance=0 in Readout."
+    )
 
 
 class AbstractPrepared(abc.ABC):

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import t as student
 
-from widthwise import settings, store
+from widthwise import settings
 from widthwise.finite import FiniteNetwork
 from widthwise.finite import train as train_finite
 from widthwise.finite.train import NetworkState
@@ -207,8 +207,7 @@ class _Prepared(AbstractPrepared):
         done = self._resumed(work)
         for number in range(len(done), len(FACTORS) * self.limit.seeds):
             done.append(self._member(number, work))
-            if work.checkpoint is not None:
-                store.save(work.checkpoint, (self._name(), done), "checkpoint")
+            work.keep(self._name(), done)
         return self._trained(done)
 
     @property
@@ -248,7 +247,7 @@ class _Prepared(AbstractPrepared):
         values = estimate(logged).value
         test, train = values[:, :rows], values[:, rows:]
         lost = loss_value(train, problem.y_train, loss)
-        there = loss_value(test, problem.y_test, loss) if rows else np.full(len(lost), np.nan)
+        there = loss_value(test, problem.y_test, loss)
         kernels = {
             name: estimate(
                 _by_width([x.kernels[name][:, :probes, :probes] for _, x in done], seeds)
@@ -278,14 +277,7 @@ class _Prepared(AbstractPrepared):
         return repr((self.limit, self.order, logged_steps(self._learner.steps, self.logs)))
 
     def _resumed(self, work: Work) -> Done:
-        if work.checkpoint is None or not work.checkpoint.exists():
-            return []
-        try:
-            name, done = store.load(work.checkpoint, "checkpoint", "start again")
-        except ValueError:
-            return []  # cut off or of another version: start again
-        if name != self._name():
-            return []
+        done = work.kept(self._name()) or []
         work.advance(sum(self._shares[i // self.limit.seeds] for i in range(len(done))))
         return done
 

@@ -114,7 +114,7 @@ class _Prepared(AbstractPrepared):
         test = np.empty((0, train.shape[1])) if test is None else test
         before, after = np.zeros_like(train), np.zeros_like(test)
         losses = [
-            [loss_value(f, y, "mse") if len(y) else np.nan for f in (zero, mean)]
+            [loss_value(f, y, "mse") for f in (zero, mean)]
             for zero, mean, y in (
                 (before, train, problem.y_train), (after, test, problem.y_test)
             )

@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from widthwise.learner import AbstractLearner, GradientDescent
 from widthwise.limits.base import (
+    FORGOTTEN,
     UNKEPT,
     AbstractLimit,
     AbstractPrepared,
@@ -22,10 +23,8 @@ from widthwise.network.dense import Dense, Readout
 from widthwise.network.layer import AbstractLayer, Chain
 from widthwise.network.names import layer_names
 from widthwise.problem import Problem, batches, check_growth, logged_steps, loss_value
-from widthwise.run import AbstractState, Prediction, Trajectory
+from widthwise.run import AbstractState, Prediction, Trajectory, check_columns
 from widthwise.scaling import AbstractScaling, Power
-
-GIVEN = "every initial function: none is remembered at infinite width"
 
 
 class LinearWeights(NamedTuple):
@@ -267,7 +266,7 @@ class _Log:
         first = self._rows[0][1] if self._rows else lost
         check_growth("Training at infinite width", step, lost, first)
         out = weights.outputs(test)
-        test_loss = loss_value(out, problem.y_test, loss) if len(out) else np.nan
+        test_loss = loss_value(out, problem.y_test, loss)
         self._rows.append((float(step), lost, test_loss, out))
         seen = weights.features(probes)
         self._kernels.append(seen @ seen.T + weights.across**2 * self._outside)
@@ -286,7 +285,6 @@ class RichLinearState(AbstractState):
     basis: Float[np.ndarray, "d r"]
 
     def predict(self, x: Float[np.ndarray, "m d"], covariance: bool) -> Prediction:
-        if x.shape[1] != len(self.basis):
-            raise ValueError(f"x has {x.shape[1]} columns and training had {len(self.basis)}.")
+        check_columns(x, len(self.basis))
         zero = np.zeros((len(x), len(x))) if covariance else None
-        return Prediction(self.weights.outputs(x @ self.basis), zero, GIVEN)
+        return Prediction(self.weights.outputs(x @ self.basis), zero, FORGOTTEN)

@@ -97,8 +97,7 @@ class _Prepared(AbstractPrepared):
         moved = self.descent.coefficients(f_train, problem.y_train)
         train = f_train - self.train_kernels.ntk @ moved
         test = f_test - self.cross.ntk @ moved
-        any_test = len(problem.y_test) > 0
-        lost = loss_value(test, problem.y_test, loss) if any_test else np.full(len(moved), np.nan)
+        lost = loss_value(test, problem.y_test, loss)
         trajectory = Trajectory(
             np.array(self.descent.times), loss_value(train, problem.y_train, loss), lost, test,
             feature_kernels(self.limit.network, self.limit.scaling, problem, len(moved)),

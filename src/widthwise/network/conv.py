@@ -2,7 +2,6 @@
 
 import abc
 import itertools
-import math
 from typing import ClassVar
 
 import equinox as eqx
@@ -172,11 +171,8 @@ class ConvLocal(AbstractFilter):
 
     def apply(self, weights, x):
         # what a position reads becomes its features, and each position has its own matrix
-        rank, features = x.ndim - 1, weights.weight.shape[-2]
-        count = math.prod(self.filter_shape) * features
-        reads = jnp.eye(count, dtype=x.dtype).reshape(*self.filter_shape, features, count)
-        own = weights.weight.reshape(*weights.weight.shape[:rank], count, -1)
-        read = filtered(x, self.taps(x.shape[:-1]), reads)
+        read = reads(x, self.taps(x.shape[:-1]))
+        own = weights.weight.reshape(*read.shape, -1)
         return jnp.einsum("...i,...io->...o", read, own) + weights.bias
 
     def kernel(self, weights, moments):
@@ -203,26 +199,26 @@ def grid_of(moments: AbstractMoments) -> AbstractGrid:
 def filtered(x, taps: tuple[Taps, ...], weight):
     """One example (*s, c) through a filter (*taps, c, k).
 
-    As a product with what the filter sees at every position: inside a loop XLA's convolution is a
+    As a product with what the filter reads at every position: inside a loop XLA's convolution is a
     hundred times slower on a CPU, and training is a loop.
     """
+    return reads(x, taps) @ weight.reshape(-1, weight.shape[-1])
+
+
+def reads(x, taps: tuple[Taps, ...]):
+    """What a filter reads of one example (*s, c), tap by tap, at every position: (*o, taps c)."""
     for axis, own in enumerate(taps):
-        if own.circular:
-            x = own.padded(x, axis)
-        else:
-            edges = [(0, 0, 0)] * x.ndim
-            edges[axis] = (own.low, own.high, own.dilation - 1)
-            x = jax.lax.pad(x, jnp.zeros((), x.dtype), edges)
-    strides, sizes = tuple(own.stride for own in taps), weight.shape[: len(taps)]
+        x = own.padded(x, axis)
+    strides = tuple(own.stride for own in taps)
     last = [  # the place of the last window along each axis
-        (length - size) // stride * stride
-        for length, size, stride in zip(x.shape, sizes, strides, strict=False)
+        (length - own.taps) // own.stride * own.stride
+        for length, own in zip(x.shape, taps, strict=False)
     ]
     seen = [
         jax.lax.slice(
             x, (*at, 0), (*(a + b + 1 for a, b in zip(at, last, strict=True)), x.shape[-1]),
             (*strides, 1),
         )
-        for at in itertools.product(*map(range, sizes))
+        for at in itertools.product(*(range(own.taps) for own in taps))
     ]  # fmt: skip
-    return jnp.concatenate(seen, axis=-1) @ weight.reshape(-1, weight.shape[-1])
+    return jnp.concatenate(seen, axis=-1)

@@ -15,6 +15,7 @@ from widthwise.limits.adam.sites import NoLimit, Sites, sites_of
 from widthwise.limits.adam.state import AdamState
 from widthwise.limits.adam.training import Training
 from widthwise.limits.base import UNKEPT, AbstractLimit, AbstractPrepared, Start, Trained, Work
+from widthwise.limits.halves import HALVES, growth_told
 from widthwise.limits.tangent import feature_kernels
 from widthwise.memory import check_free
 from widthwise.network.layer import AbstractLayer
@@ -23,12 +24,9 @@ from widthwise.problem import Problem, loss_value
 from widthwise.run import Trajectory
 from widthwise.scaling import AbstractScaling
 
-HALVES = 2  # independent solutions, whose difference tells the error of their mean
 INPUT_SHARE = 2  # one in so many of the first layer's neurons moves the inputs' weights
 KEPT = 4e9  # bytes that the neurons' fields at the training rows may take
-CHAOS = (
-    0.2  # difference of the halves, in units of the function's change, that sampling does not make
-)
+APART = 0.2  # difference of the halves, over the function's change, that sampling does not make
 
 
 class AdamLimit(AbstractLimit):
@@ -150,11 +148,9 @@ class _Prepared(AbstractPrepared):
         ])  # fmt: skip
         test = f_test - on_test.mean(axis=0)
         lost = loss_value(f_train - on_train.mean(axis=0), problem.y_train, learner.loss)
-        any_test = len(problem.y_test) > 0
         trajectory = Trajectory(
             np.array([one.step for one in log], float), lost,
-            loss_value(test, problem.y_test, learner.loss) if any_test
-            else np.full(len(lost), np.nan),
+            loss_value(test, problem.y_test, learner.loss),
             test, feature_kernels(self.limit.network, self.limit.scaling, problem, len(log)),
         )  # fmt: skip
         state = AdamState(
@@ -179,11 +175,9 @@ class _Prepared(AbstractPrepared):
             f"error is {error[worst]:.2g}, {share:.1%} of the function's change (rms over rows and "
             "outputs, at the logged step where it is largest)."
         ]
-        if 2 * share > CHAOS:
+        if 2 * share > APART:
             notes.append(
                 "The two halves come apart: training is past the edge of stability, where steps of "
                 "one size turn around the minimum; raise eps, lower lr or let it fall (Cosine())."
             )
-        if lost[-1] > lost[0]:
-            notes.append("The training loss ended above its start: lr is past what is stable.")
-        return tuple(notes)
+        return (*notes, *growth_told(lost))

@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from widthwise.limits.adam.half import Moved, Neurons, taken
 from widthwise.limits.tangent import FROM_START, FROM_ZERO
-from widthwise.run import AbstractState, Prediction
+from widthwise.run import AbstractState, Prediction, check_columns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,8 +19,7 @@ class AdamState(AbstractState):
     start: object | None  # the initial function, rows -> outputs
 
     def predict(self, x: Float[np.ndarray, "m d"], covariance: bool) -> Prediction:
-        if x.shape[1] != self.columns:
-            raise ValueError(f"x has {x.shape[1]} columns and training had {self.columns}.")
+        check_columns(x, self.columns)
         value = -np.mean([taken(neurons, (one,), x)[0] for neurons, one in self.halves], axis=0)
         if self.start is None:
             return Prediction(value, None, FROM_ZERO)

@@ -7,7 +7,6 @@ import numpy as np
 from jaxtyping import Float
 from threadpoolctl import threadpool_limits
 
-from widthwise import store
 from widthwise.learner import Adam
 from widthwise.limits.adam.blocks import Batch, Memory
 from widthwise.limits.adam.compiled import pace_of
@@ -107,20 +106,12 @@ class Training:
         self._log.append(Logged(step, taken, tuple(half.moved() for half in self._halves)))
 
     def _keep(self, step: int, taken: np.ndarray) -> None:
-        if self._work.checkpoint is not None:
-            memories = tuple(half.memories for half in self._halves)
-            done = _Done(step, taken, memories, tuple(self._log))
-            store.save(self._work.checkpoint, (self._name, done), "checkpoint")
+        memories = tuple(half.memories for half in self._halves)
+        self._work.keep(self._name, _Done(step, taken, memories, tuple(self._log)))
 
     def _resumed(self) -> tuple[int, np.ndarray] | None:
-        path = self._work.checkpoint
-        if path is None or not path.exists():
-            return None
-        try:
-            name, done = store.load(path, "checkpoint", "start again")
-        except ValueError:
-            return None  # cut off or of another version: start again
-        if name != self._name:
+        done = self._work.kept(self._name)
+        if done is None:
             return None
         for half, memories in zip(self._halves, done.memories, strict=True):
             half.memories = memories

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from widthwise import settings, store
+from widthwise import settings
 from widthwise.learner import AbstractLearner, Adam
 from widthwise.limits.adam_mean_field.constants import Layer, layer_of, unfaithful
 from widthwise.limits.adam_mean_field.particles import (
@@ -22,6 +22,7 @@ from widthwise.limits.adam_mean_field.particles import (
     principal_axes,
 )
 from widthwise.limits.base import (
+    FORGOTTEN,
     UNKEPT,
     AbstractLimit,
     AbstractPrepared,
@@ -29,20 +30,19 @@ from widthwise.limits.base import (
     Start,
     Trained,
     Work,
+    random_constant,
 )
+from widthwise.limits.halves import HALVES, chaos_told, error_told, growth_told, largest_gap
 from widthwise.memory import check_free
-from widthwise.network.layer import AbstractLayer, Chain
+from widthwise.network.layer import AbstractLayer
 from widthwise.network.stack import NoStack, stack_of
 from widthwise.problem import Problem, batches, check_growth, logged_steps, loss_value
-from widthwise.run import AbstractState, Prediction, Trajectory
+from widthwise.run import AbstractState, Prediction, Trajectory, check_columns
 from widthwise.scaling import AbstractScaling
 
-HALVES = 2  # independent solutions, whose difference tells the error of their mean
 SECONDS = 60.0  # between two checkpoints
 STRETCHES = 64  # compiled calls that a training takes, at least: progress is told between them
 COORDINATES = 21_201  # that Sobol's points have
-CHAOS = 0.2  # difference of the halves, in units of the targets, that no sampling explains
-GIVEN = "every initial function: none is remembered at infinite width"
 
 
 class AdamMeanField(AbstractLimit):
@@ -94,12 +94,8 @@ class AdamMeanField(AbstractLimit):
                 f"{name} is known for one hidden layer and the network has {depth}: use one, or "
                 "limit=Extrapolated(network, scaling, learner), which extrapolates finite widths."
             )
-        assert isinstance(self.network, Chain)
-        if self.network.layers[-1].bias_variance != 0:  # type: ignore[attr-defined]
-            return (
-                f"{name} starts at the zero function, and the readout's bias starts at random "
-                "at every width: set bias_variance=0 in Readout."
-            )
+        if (sentence := random_constant(self.network, name)) is not None:
+            return sentence
         if unfaithful(self.network, self.scaling):
             return (
                 f"Under {self.scaling!r} the gradients that Adam sees are no longer of the order "
@@ -165,9 +161,10 @@ class _Prepared(AbstractPrepared):
             halves[-1] = self._further(halves[-1])
             work.advance((halves[-1].step - before) / steps / HALVES)
             if time.monotonic() - written > SECONDS:
-                self._keep(halves, work)
+                work.keep(self._name(), halves)
                 written = time.monotonic()
-        self._keep(halves, work)  # so that a training interrupted later need not repeat this one
+        # so that a training interrupted later need not repeat this one
+        work.keep(self._name(), halves)
         return self._trained(halves)
 
     @functools.cached_property
@@ -218,46 +215,24 @@ class _Prepared(AbstractPrepared):
         train, test, kernel = (np.mean(x, axis=0) for x in zip(*parts, strict=True))
         problem, loss = self.problem, self.limit.learner.loss
         lost = loss_value(train, problem.y_train, loss)
-        any_test = len(problem.y_test) > 0
-        there = loss_value(test, problem.y_test, loss) if any_test else np.full(len(lost), np.nan)
+        there = loss_value(test, problem.y_test, loss)
         kernels = {} if self.layer.name is None else {self.layer.name: kernel}
         trajectory = Trajectory(np.array(self._times, float), lost, there, test, kernels)
         state = AdamMeanFieldState(self.layer, tuple(half.particles for half in halves))
-        one, two = (np.concatenate(half[:2], axis=1) for half in parts)
-        return Trained(state, trajectory, self._notes(one - two, lost))
-
-    def _notes(self, apart: Float[np.ndarray, "t n k"], lost: np.ndarray) -> tuple[str, ...]:
-        most = float(np.sqrt(np.mean(apart**2, axis=(1, 2))).max())
-        notes = [
-            f"Quasi-Monte Carlo: two halves of {self.limit.samples // HALVES:,} particles; the "
-            f"predictions' standard error is {most / 2:.2g} (rms over rows and outputs, at the "
-            "logged step where it is largest)."
-        ]
-        if most > CHAOS * float(np.sqrt(np.mean(self.problem.y_train**2))):
-            notes.append(
-                f"The two halves come {most:.2g} apart: past the edge of stability training is "
-                "chaotic and no one function is its limit; lower lr, or raise eps or samples."
-            )
-        if lost[-1] > lost[0]:
-            notes.append("The training loss ended above its start: lr is past what is stable.")
-        return tuple(notes)
+        gap = largest_gap(*(np.concatenate(half[:2], axis=1) for half in parts))
+        particles = f"{self.limit.samples // HALVES:,} particles"
+        notes = (
+            error_told(f"Quasi-Monte Carlo: two halves of {particles}", gap),
+            *chaos_told(gap, problem.y_train, "lower lr, or raise eps or samples"),
+            *growth_told(lost),
+        )
+        return Trained(state, trajectory, notes)
 
     def _name(self) -> str:
         return repr((self.limit, self.order, self._times))
 
-    def _keep(self, halves: list[_Half], work: Work) -> None:
-        if work.checkpoint is not None:
-            store.save(work.checkpoint, (self._name(), halves), "checkpoint")
-
     def _resumed(self, work: Work) -> list[_Half]:
-        if work.checkpoint is None or not work.checkpoint.exists():
-            return []
-        try:
-            name, halves = store.load(work.checkpoint, "checkpoint", "start again")
-        except ValueError:
-            return []  # cut off or of another version: start again
-        if name != self._name():
-            return []
+        halves = work.kept(self._name()) or []
         work.advance(sum(half.step for half in halves) / self.limit.learner.steps / HALVES)
         return halves
 
@@ -270,9 +245,7 @@ class AdamMeanFieldState(AbstractState):
     halves: tuple[Particles, ...]
 
     def predict(self, x: Float[np.ndarray, "m d"], covariance: bool) -> Prediction:
-        columns = self.halves[0].weight.shape[1]
-        if x.shape[1] != columns:
-            raise ValueError(f"x has {x.shape[1]} columns and training had {columns}.")
+        check_columns(x, self.halves[0].weight.shape[1])
         value = np.mean([outputs(self.layer, half, x) for half in self.halves], axis=0)
         zero = np.zeros((len(x), len(x))) if covariance else None
-        return Prediction(value, zero, GIVEN)
+        return Prediction(value, zero, FORGOTTEN)

@@ -17,24 +17,24 @@ from widthwise.limits.base import (
     Start,
     Trained,
     Work,
+    random_constant,
 )
 from widthwise.limits.descent import loss_slope
+from widthwise.limits.halves import HALVES, chaos_told, error_told, growth_told, largest_gap
 from widthwise.limits.mean_field.matrix import Pace
 from widthwise.limits.mean_field.particles import Particles
 from widthwise.limits.mean_field.record import WHAT, Log, MeanFieldState, Solution
 from widthwise.limits.mean_field.samples import AbstractSamples, Coordinates, Drawn, Full
 from widthwise.limits.mean_field.sites import Sites, sites_of
 from widthwise.memory import free_memory
-from widthwise.network.layer import AbstractLayer, Chain
+from widthwise.network.layer import AbstractLayer
 from widthwise.network.stack import NoStack, stack_of
 from widthwise.problem import Problem, batches, diverged, logged_steps, loss_value
 from widthwise.run import Trajectory
 from widthwise.scaling import AbstractScaling
 
-HALVES = 2  # independent solutions, whose difference tells the error of their mean
 OPERATIONS = 2e13  # what a training may take, minutes on a few cores
 EXACT = 1e-13  # tolerance where the solution is exact
-CHAOS = 0.2  # difference of the halves, in units of the targets, that no sampling explains
 
 
 class DynamicalMeanField(AbstractLimit):
@@ -88,13 +88,7 @@ class DynamicalMeanField(AbstractLimit):
             return f"{name} is known for plain stacks of layers: {error}"
         if stack.between == (None,):
             return "RichLinear is exact for one hidden linear layer: it stands before mean field."
-        assert isinstance(self.network, Chain)
-        if self.network.layers[-1].bias_variance != 0:  # type: ignore[attr-defined]
-            return (
-                f"{name} starts at the zero function, and the readout's bias starts at random "
-                "at every width: set bias_variance=0 in Readout."
-            )
-        return None
+        return random_constant(self.network, name)
 
     def check(self, problem: Problem) -> None:
         """Raises EmptyCell, telling the estimate, for what takes too much memory or time."""
@@ -150,10 +144,9 @@ class _Prepared(AbstractPrepared):
         problem, loss = self.problem, self.limit.learner.loss
         train, test = (np.mean([getattr(x, n) for x in halves], axis=0) for n in ("train", "test"))
         lost = loss_value(train, problem.y_train, loss)
-        any_test = len(problem.y_test) > 0
         trajectory = Trajectory(
             np.array(self._times, float), lost,
-            loss_value(test, problem.y_test, loss) if any_test else np.full(len(lost), np.nan),
+            loss_value(test, problem.y_test, loss),
             test,
             {k: np.mean([x.kernels[k] for x in halves], axis=0) for k in halves[0].kernels},
         )  # fmt: skip
@@ -224,22 +217,13 @@ class _Prepared(AbstractPrepared):
             notes = [f"Solved exactly, without samples{'; ' + met if ranks else ''}."]
         else:
             one, two = (np.concatenate([x.train, x.test], axis=1) for x in halves)
-            apart = float(np.sqrt(np.mean((one - two) ** 2, axis=(1, 2))).max())
-            notes = [
-                f"Monte Carlo: two halves of {self.limit.samples // HALVES:,} samples; the "
-                f"predictions' standard error is {apart / 2:.2g} (rms over rows and outputs, at "
-                "the logged step where it is largest)."
-            ]
+            apart = largest_gap(one, two)
+            size = self.limit.samples // HALVES
+            notes = [error_told(f"Monte Carlo: two halves of {size:,} samples", apart)]
             left_out = max(half.left_out for half in halves)
             if ranks:
                 notes.append(f"{met[0].upper()}{met[1:]}, which left out at most {left_out:.1%}.")
             if left_out > 1.01 * self.limit.tolerance:
                 notes.append("More directions found no room: raise samples.")
-            if apart > CHAOS * float(np.sqrt(np.mean(self.problem.y_train**2))):
-                notes.append(
-                    f"The two halves come {apart:.2g} apart: past the edge of stability training "
-                    "is chaotic and no one function is its limit; lower lr, or raise samples."
-                )
-        if lost[-1] > lost[0]:
-            notes.append("The training loss ended above its start: lr is past what is stable.")
-        return tuple(notes)
+            notes += chaos_told(apart, self.problem.y_train, "lower lr, or raise samples")
+        return (*notes, *growth_told(lost))

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from widthwise.learner import LossName
 from widthwise.limits.mean_field.particles import Layers, Particles
 from widthwise.problem import Problem, check_growth, loss_value
-from widthwise.run import AbstractState, Prediction
+from widthwise.run import AbstractState, Prediction, check_columns
 
 WHAT = "The mean-field limit"  # as messages call it
 
@@ -73,9 +73,7 @@ class MeanFieldState(AbstractState):
     halves: tuple[tuple[Layers, Layers], ...]
 
     def predict(self, x: Float[np.ndarray, "m d"], covariance: bool) -> Prediction:
-        columns = self.halves[0][0].links[0].basis.shape[1]
-        if x.shape[1] != columns:
-            raise ValueError(f"x has {x.shape[1]} columns and training had {columns}.")
+        check_columns(x, self.halves[0][0].links[0].basis.shape[1])
         value = np.mean([outputs(layers, x) for layers in self.halves], axis=0)
         return Prediction(value, None, "the limit, which forgets the initial weights")
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 import time
 from typing import Any, ClassVar, NamedTuple
 
@@ -10,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from widthwise import store
 from widthwise.learner import AbstractLearner, GradientDescent
 from widthwise.limits.base import UNKEPT, AbstractLimit, AbstractPrepared, Start, Trained, Work
 from widthwise.limits.descent import loss_slope
@@ -215,7 +213,7 @@ class _Training:
         lost = loss_value(train, problem.y_train, loss)
         first = self.log[0][1] if self.log else lost
         check_growth("Training at infinite width", self.step, lost, first)
-        there = loss_value(test, problem.y_test, loss) if len(test) else math.nan
+        there = loss_value(test, problem.y_test, loss)
         kernels = kernels_of(self.limit.network, self.rules, self.state, problem.probes, self.dtype)
         self.log.append((self.step, lost, there, test, kernels))
 
@@ -249,20 +247,13 @@ class _Training:
                 self.step, build.asleep(self.state), tuple(self.log), tuple(self.compressions),
                 self.keep,
             )  # fmt: skip
-            store.save(self.work.checkpoint, (self._name(), done), "checkpoint")
+            self.work.keep(self._name(), done)
         self.written = time.monotonic()
 
     def _resumed(self) -> _Done | None:
-        path = self.work.checkpoint
-        if path is None or not path.exists():
-            return None
-        try:
-            name, done = store.load(path, "checkpoint", "start again")
-        except ValueError:
-            return None  # cut off or of another version: start again
-        if name != self._name():
-            return None
-        self.work.advance(done.step / self.learner.steps)
+        done = self.work.kept(self._name())
+        if done is not None:
+            self.work.advance(done.step / self.learner.steps)
         return done
 
 

@@ -10,7 +10,7 @@ from widthwise.limits.pi import build, engine
 from widthwise.network.layer import AbstractLayer
 from widthwise.network.names import layer_names
 from widthwise.network.stack import stack_of
-from widthwise.run import AbstractState, Prediction
+from widthwise.run import AbstractState, Prediction, check_columns
 from widthwise.solve import float64
 
 ROWS = 256  # rows a forward pass holds at once
@@ -26,9 +26,7 @@ class PiState(AbstractState):
     dtype: str
 
     def predict(self, x: Float[np.ndarray, "m d"], covariance: bool) -> Prediction:
-        wanted = len(self.weights.first)
-        if x.shape[1] != wanted:
-            raise ValueError(f"x has {x.shape[1]} columns and training had {wanted}.")
+        check_columns(x, len(self.weights.first))
         return Prediction(
             self._awake(lambda state: outputs_of(self.rules, state, x, self.dtype)),
             None, "one draw of the initial weights that all widths share",
