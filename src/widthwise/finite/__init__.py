@@ -5,4 +5,5 @@ from widthwise.finite.empirical import explain_kernel as explain_kernel
 from widthwise.finite.empirical import tangent_product as tangent_product
 from widthwise.finite.empirical import taylor_expand as taylor_expand
 from widthwise.finite.instance import FiniteNetwork as FiniteNetwork
+from widthwise.finite.linearised import LinearisedNetwork as LinearisedNetwork
 from widthwise.finite.train import train as train

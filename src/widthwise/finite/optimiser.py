@@ -6,12 +6,13 @@ import optax
 from jaxtyping import Array, Float
 
 from widthwise.finite.instance import FiniteNetwork
+from widthwise.finite.linearised import LinearisedNetwork
 from widthwise.finite.projected import Directions, project
 from widthwise.learner import AbstractLearner, Adam, GradientDescent
 
 
 def optimiser(
-    net: FiniteNetwork,
+    net: FiniteNetwork | LinearisedNetwork,
     learner: AbstractLearner,
     lr: float | Float[Array, ""],
     rows: int,
@@ -55,7 +56,7 @@ def optimiser(
 
 
 def _clip(
-    net: FiniteNetwork, learner: GradientDescent, factor: float | Float[Array, ""]
+    net: FiniteNetwork | LinearisedNetwork, learner: GradientDescent, factor: float | Float[Array, ""]
 ) -> optax.GradientTransformation:
     """Bounds norms in width-free coordinates, where they are the same at every width."""
     if learner.clip is None:

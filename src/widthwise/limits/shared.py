@@ -7,10 +7,12 @@ import numpy as np
 from jaxtyping import Float
 
 from widthwise.kernels import KernelEstimates, KernelMatrices, kernel_matrix
+from widthwise.memory import free_memory
 from widthwise.network.layer import AbstractLayer
 from widthwise.scaling import AbstractScaling
 
-KEPT = 2**29  # bytes of matrices that are kept, the last ones asked for
+KEPT = 2**29  # bytes of matrices that are kept, the last ones asked for; more on machines that
+SHARE = 8  # have more: one part in so many of their free memory
 _kept: OrderedDict[tuple, KernelMatrices | KernelEstimates] = OrderedDict()
 
 
@@ -26,7 +28,7 @@ def shared_kernels(
     Flow, steps and posterior of one network read the same kernels, and those of images cost more
     than all else.
     """
-    key = (network, scaling, _digest(x1), None if x2 is None else _digest(x2))
+    key = (network, scaling, digest(x1), None if x2 is None else digest(x2))
     if key in _kept:
         _kept.move_to_end(key)
         return _kept[key]
@@ -34,11 +36,17 @@ def shared_kernels(
     for matrix in found:
         matrix.flags.writeable = False
     _kept[key] = found
-    while sum(matrix.nbytes for kept in _kept.values() for matrix in kept) > KEPT:
+    room = max(KEPT, (_bytes() + (free_memory() or 0)) // SHARE)
+    while _bytes() > room:
         _kept.popitem(last=False)  # this one too, where it is too large alone
     return found
 
 
-def _digest(x: np.ndarray) -> tuple:
+def _bytes() -> int:
+    return sum(matrix.nbytes for kept in _kept.values() for matrix in kept)
+
+
+def digest(x: np.ndarray) -> tuple:
+    """What tells rows from others: their shape, type and content."""
     rows = np.ascontiguousarray(x)
     return rows.shape, rows.dtype.str, hashlib.blake2b(rows.data, digest_size=16).digest()

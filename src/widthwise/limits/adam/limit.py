@@ -8,9 +8,9 @@ import numpy as np
 
 from widthwise import settings
 from widthwise.learner import AbstractLearner, Adam
-from widthwise.limits.adam.carried import images_of
-from widthwise.limits.adam.half import Half, Neurons, drawn, taken
-from widthwise.limits.adam.neurons import GROUP, Counts, Layer, bytes_needed
+from widthwise.limits.adam.half import Half, taken
+from widthwise.limits.adam.neurons import GROUP, Counts, bytes_needed
+from widthwise.limits.adam.pool import Pool, pool_of
 from widthwise.limits.adam.sites import NoLimit, Sites, sites_of
 from widthwise.limits.adam.state import AdamState
 from widthwise.limits.adam.training import Training
@@ -117,19 +117,10 @@ class _Prepared(AbstractPrepared):
     logs: int
 
     @functools.cached_property
-    def neurons(self) -> tuple[Neurons, ...]:
-        """What each half is drawn from."""
+    def pool(self) -> Pool:
+        """The neurons that steps move."""
         limit, problem = self.limit, self.problem
-        sites, counts = limit.sites(problem), limit.counts(problem)
-        return tuple(
-            Neurons(sites, counts, images_of(sites, problem.x_train, half), half)
-            for half in range(HALVES)
-        )
-
-    @functools.cached_property
-    def layers(self) -> tuple[tuple[Layer, ...], ...]:
-        """The neurons of each half at the training rows."""
-        return tuple(drawn(half) for half in self.neurons)
+        return pool_of(limit.sites(problem), limit.counts(problem), problem.x_train)
 
     def train(self, start: Start | None = None, work: Work = UNKEPT) -> Trained:
         problem, learner = self.problem, self.limit.learner
@@ -137,14 +128,14 @@ class _Prepared(AbstractPrepared):
         f_train, f_test = zero if start is None else (start.train, start.test)
         halves = tuple(
             Half(one.sites, one.counts, layers, problem.x_train)
-            for one, layers in zip(self.neurons, self.layers, strict=True)
+            for one, layers in zip(self.pool.neurons, self.pool.layers, strict=True)
         )
         name = repr((self.limit, self.order, self.logs, float(np.sum(f_train))))
         log = Training(halves, problem, learner, f_train, self.order, self.logs, work, name).run()
         on_train = np.stack([one.taken for one in log], axis=1)
         on_test = np.stack([
             taken(one, tuple(logged.moved[i] for logged in log), problem.x_test)
-            for i, one in enumerate(self.neurons)
+            for i, one in enumerate(self.pool.neurons)
         ])  # fmt: skip
         test = f_test - on_test.mean(axis=0)
         lost = loss_value(f_train - on_train.mean(axis=0), problem.y_train, learner.loss)
@@ -154,7 +145,7 @@ class _Prepared(AbstractPrepared):
             test, feature_kernels(self.limit.network, self.limit.scaling, problem, len(log)),
         )  # fmt: skip
         state = AdamState(
-            tuple(zip(self.neurons, log[-1].moved, strict=True)), problem.x_train.shape[1],
+            tuple(zip(self.pool.neurons, log[-1].moved, strict=True)), problem.x_train.shape[1],
             None if start is None else start.function,
         )  # fmt: skip
         return Trained(
@@ -168,7 +159,7 @@ class _Prepared(AbstractPrepared):
         change = np.sqrt(np.mean(taken.mean(axis=0) ** 2, axis=(1, 2)))
         worst = int(np.argmax(error))
         share = error[worst] / max(change[worst], 1e-300)
-        counts = self.neurons[0].counts
+        counts = self.pool.neurons[0].counts
         notes = [
             f"Monte Carlo: two halves of {counts.groups * GROUP:,} neurons a layer "
             f"({counts.input_groups * GROUP:,} for the inputs' weights); the predictions' standard "

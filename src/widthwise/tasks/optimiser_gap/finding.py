@@ -1,0 +1,173 @@
+"""What the methods came to, side by side, and whether Adam explains what kernels lack."""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from widthwise.measure.base import Finding, Panel, Series, Table
+from widthwise.tasks.optimiser_gap.methods import (
+    DESCENT,
+    FINITE,
+    HEAVY_BALL,
+    LIMIT,
+    LINEARISED,
+    REGRESSION,
+)
+from widthwise.tasks.optimiser_gap.study import OptimiserGap, Tuned
+
+SOURCES = (
+    "sernau2024, the claim, of which the abstract is public",
+    "yang2023adaptive, Theorems 2.4.7 and 2.4.9", "jacot2018, Theorem 2",
+)  # fmt: skip
+CLOSED = 0.9  # of a gap that counts as all of it; or a rest within two standard errors
+COLUMNS = (
+    "method", "step size", "training loss", "±", "test score", "±", "test loss", "±",
+    "step sizes tried", "best inside", "seconds a training",
+)  # fmt: skip
+
+
+class Measured(NamedTuple):
+    """A mean over seeds and its standard error, None of one seed."""
+
+    mean: float
+    error: float | None
+
+    @classmethod
+    def of(cls, values: Any) -> "Measured":
+        found = np.asarray(values, float)
+        if len(found) < 2:
+            return cls(float(found.mean()), None)
+        return cls(float(found.mean()), float(found.std(ddof=1) / math.sqrt(len(found))))
+
+    @property
+    def clear(self) -> bool:
+        """Whether it is positive by more than two standard errors, if these are known."""
+        return self.mean > 2 * (self.error or 0.0)
+
+
+class Gap(NamedTuple):
+    """What finite networks under Adam have over descent on the kernel, and who closes it."""
+
+    gap: Measured
+    shares: dict[str, float]
+    closes: dict[str, bool]
+
+    @property
+    def verdict(self) -> str:
+        if not self.gap.clear:
+            return "there is no gap to explain"
+        held = [name for name in (LINEARISED, LIMIT) if self.closes[name]]
+        if len(held) == 2:
+            return "the claim holds"
+        return f"the claim holds for the {held[0]} only" if held else "the claim does not hold"
+
+
+def finding_of(study: OptimiserGap, found: dict[str, Tuned]) -> Finding:
+    """The finding of a study, from what `OptimiserGap.run` returns."""
+    loss, score = gap_of(found, _log_loss), gap_of(found, _score)
+    rows = []
+    for name, tuned in found.items():
+        best = tuned.best
+        rows.append((
+            name, best[0].lr,
+            *Measured.of([one.train_loss[-1] if len(one.train_loss) else math.inf for one in best]),
+            *Measured.of([one.test_score for one in best]),
+            *Measured.of([one.test_loss for one in best]),
+            len(tuned.tried), "yes" if tuned.inside else "no",
+            float(np.mean([one.seconds for one in best])),
+        ))  # fmt: skip
+    return Finding(
+        instrument="OptimiserGap",
+        title=f"What the optimiser explains, after {study.learner.steps} steps",
+        sentence=_sentence(found, loss, score),
+        numbers={"training loss": _numbers(loss), "test score": _numbers(score)},
+        table=Table(COLUMNS, tuple(rows)),
+        panels=_panels(found),
+        sources=SOURCES,
+    )
+
+
+def gap_of(found: dict[str, Tuned], measure: Any) -> Gap:
+    """`measure` takes the trainings of a method to numbers, one a seed, larger being better."""
+    values = {name: measure(tuned) for name, tuned in found.items()}
+    gap = Measured.of(values[FINITE] - values[DESCENT])
+    shares, closes = {}, {}
+    for name, own in values.items():
+        rest = Measured.of(values[FINITE] - own)
+        shares[name] = 1 - rest.mean / gap.mean if gap.mean else math.nan
+        closes[name] = shares[name] >= CLOSED or (rest.error is not None and not rest.clear)
+    return Gap(gap, shares, closes)
+
+
+def _log_loss(tuned: Tuned) -> Float[np.ndarray, " s"]:
+    last = [one.train_loss[-1] if len(one.train_loss) else math.inf for one in tuned.best]
+    return -np.log(np.maximum(last, 1e-300))
+
+
+def _score(tuned: Tuned) -> Float[np.ndarray, " s"]:
+    return np.array([one.test_score for one in tuned.best])
+
+
+def _numbers(gap: Gap) -> dict[str, Any]:
+    return {
+        "gap": gap.gap.mean, "standard_error": gap.gap.error, "verdict": gap.verdict,
+        "share_closed": gap.shares,
+    }  # fmt: skip
+
+
+def _sentence(found: dict[str, Tuned], loss: Gap, score: Gap) -> str:
+    lost = {name: math.exp(-float(np.mean(_log_loss(tuned)))) for name, tuned in found.items()}
+    right = {name: Measured.of(_score(tuned)) for name, tuned in found.items()}
+    told = [
+        f"Training loss: {loss.verdict} (finite networks under Adam {lost[FINITE]:.2g}, descent on "
+        f"the kernel {lost[DESCENT]:.2g}{_closed(loss, (LIMIT, LINEARISED, HEAVY_BALL))}).",
+        f"Test score: {score.verdict} ({_shown(right[FINITE])}, {_shown(right[DESCENT])}"
+        f"{_closed(score, (LIMIT, LINEARISED, HEAVY_BALL, REGRESSION))}).",
+    ]
+    for what, gap in (("training loss", loss), ("test score", score)):
+        if gap.gap.clear and gap.closes[HEAVY_BALL]:
+            told.append(f"Momentum without Adam closes the gap in {what} too.")
+    return " ".join(told)
+
+
+def _closed(gap: Gap, names: tuple[str, ...]) -> str:
+    if not gap.gap.clear:
+        return ""
+    shares = [f"{name} {gap.shares[name]:.0%}" for name in names if name in gap.shares]
+    return f"; of the gap are closed by {', '.join(shares)}"
+
+
+def _shown(score: Measured) -> str:
+    error = "" if score.error is None else f" ± {score.error:.4f}"
+    return f"{score.mean:.4f}{error}"
+
+
+def _panels(found: dict[str, Tuned]) -> tuple[Panel, ...]:
+    curves, choices = [], []
+    for name, tuned in found.items():
+        known = [one for one in tuned.best if len(one.train_loss)]
+        lost = np.mean([one.train_loss for one in known], axis=0) if known else np.zeros(0)
+        rate = tuned.best[0].lr
+        if rate is None:  # a flow has times of its own: where it ends
+            ends = _steps(found)
+            curves.append(Series(name, ends, (max(float(lost[-1]), 1e-12),) * 2, style="dashed"))
+            continue
+        steps = known[0].steps[1:]
+        curves.append(Series(name, tuple(map(float, steps)), tuple(map(float, lost[1:]))))
+        stable = [one for one in tuned.tried if math.isfinite(one.validation_loss)]
+        choices.append(Series(
+            name, tuple(one.lr / rate for one in stable),  # type: ignore[operator]
+            tuple(one.validation_loss for one in stable),
+        ))  # fmt: skip
+    return (
+        Panel("While training", "step", "training loss", tuple(curves), "log", "log"),
+        Panel("Choice of the step size", "step size over the best", "loss on rows held out",
+              tuple(choices), "log", "log"),
+    )  # fmt: skip
+
+
+def _steps(found: dict[str, Tuned]) -> tuple[float, float]:
+    steps = found[FINITE].best[0].steps
+    return float(steps[1]), float(steps[-1])
