@@ -20,7 +20,7 @@ def optimiser_gap(
     width: Whole = 1024,
     seeds: Whole = 5,
     sizes: Whole = 5,
-    samples: Whole | None = None,
+    samples: Whole = 16_384,
     seed: Whole = 0,
     out: Path = Path("widthwise-optimiser-gap"),
     json_: Json = False,
@@ -51,7 +51,7 @@ def optimiser_gap(
         width: of the finite networks.
         seeds: of initial weights and batches.
         sizes: step sizes a method, in ratios of two; more where the best is at an end.
-        samples: neurons a layer of the Adam limit; 49152 unless given, fewer where memory ends.
+        samples: neurons a layer of the Adam limit; fewer where their fields would take 4 GB.
         seed: seeds the splits.
         out: folder for report.html, result.json and finished trainings.
         json_: print the result as JSON and nothing else.
@@ -90,13 +90,12 @@ def _report(study: Any, rows: Any, found: Any, asked: dict[str, Any], out: Path)
     from widthwise.reporting.build import settings_of
     from widthwise.tasks.optimiser_gap import OptimiserGap, finding_of
 
-    finding, settings = finding_of(study, found), settings_of(study, OptimiserGap())
+    finding, settings = finding_of(found), settings_of(study, OptimiserGap())
     citations = dict.fromkeys(x for source in finding.sources for x in cite(source))
-    words = ["widthwise", "optimiser-gap"]
-    for name, value in asked.items():
-        for one in value if isinstance(value, list) else [value]:
-            words += [] if one is None or name == "seed" else ([one] if name == "data" else
-                                                                [f"--{name}", str(one)])  # fmt: skip
+    words = ["widthwise", "optimiser-gap", asked["data"]]
+    for name in ("target", "task", "train", "test"):
+        values = asked[name] if isinstance(asked[name], list) else [asked[name]]
+        words += [word for one in values if one is not None for word in (f"--{name}", str(one))]
     for row in settings:
         if row["chosen"]:
             words += [f"--{row['name'].replace('_', '-')}", row["value"]]

@@ -62,3 +62,6 @@ class LinearisedNetwork(eqx.Module):
     ) -> dict[str, Float[Array, "n k"]]:
         """Those at the start: they stay."""
         return self.net.features(parameters[0], x)
+
+
+AnyNetwork = FiniteNetwork | LinearisedNetwork  # what training moves

@@ -6,13 +6,13 @@ import optax
 from jaxtyping import Array, Float
 
 from widthwise.finite.instance import FiniteNetwork
-from widthwise.finite.linearised import LinearisedNetwork
+from widthwise.finite.linearised import AnyNetwork
 from widthwise.finite.projected import Directions, project
 from widthwise.learner import AbstractLearner, Adam, GradientDescent
 
 
 def optimiser(
-    net: FiniteNetwork | LinearisedNetwork,
+    net: AnyNetwork,
     learner: AbstractLearner,
     lr: float | Float[Array, ""],
     rows: int,
@@ -36,7 +36,10 @@ def optimiser(
     if isinstance(learner, GradientDescent):
         momentum = optax.trace(learner.momentum) if learner.momentum else optax.identity()
         # decay after momentum, which would amplify it
-        projected = optax.identity() if learner.projection is None else project(net, directions)
+        projected = optax.identity()
+        if learner.projection is not None:
+            assert isinstance(net, FiniteNetwork)  # projections are of features that move
+            projected = project(net, directions)
         return optax.chain(
             projected,
             _clip(net, learner, factor),
@@ -56,7 +59,9 @@ def optimiser(
 
 
 def _clip(
-    net: FiniteNetwork | LinearisedNetwork, learner: GradientDescent, factor: float | Float[Array, ""]
+    net: AnyNetwork,
+    learner: GradientDescent,
+    factor: float | Float[Array, ""],
 ) -> optax.GradientTransformation:
     """Bounds norms in width-free coordinates, where they are the same at every width."""
     if learner.clip is None:

@@ -13,7 +13,7 @@ import optax
 from jaxtyping import Float, PyTree
 
 from widthwise.finite.instance import FiniteNetwork
-from widthwise.finite.linearised import LinearisedNetwork
+from widthwise.finite.linearised import AnyNetwork
 from widthwise.finite.optimiser import optimiser
 from widthwise.finite.projected import draw_directions, initial_parameters
 from widthwise.learner import AbstractLearner, LossName
@@ -28,7 +28,7 @@ ROWS = 4096  # rows a forward pass holds at once
 class NetworkState(AbstractState, eqx.Module):
     """A trained finite network."""
 
-    net: FiniteNetwork | LinearisedNetwork
+    net: AnyNetwork
     parameters: PyTree
 
     def predict(self, x: Float[np.ndarray, "m d"], covariance: bool) -> Prediction:
@@ -57,7 +57,7 @@ class NetworkState(AbstractState, eqx.Module):
         return found if x2 is None else found[: len(x1), len(x1) :]
 
 
-def outputs(net: FiniteNetwork | LinearisedNetwork, parameters: PyTree, x) -> Float[np.ndarray, "m k"]:
+def outputs(net: AnyNetwork, parameters: PyTree, x) -> Float[np.ndarray, "m k"]:
     """The network's outputs at any number of rows."""
     x = np.asarray(x)
     if x.shape[1] != net.n_inputs:
@@ -91,7 +91,7 @@ def sample_loss(out, target, loss: LossName):
 class _Spec(eqx.Module):
     """What a compiled loop depends on."""
 
-    net: FiniteNetwork | LinearisedNetwork
+    net: AnyNetwork
     learner: AbstractLearner
     rows: int
 
@@ -100,7 +100,7 @@ class _Spec(eqx.Module):
 
 
 def train(
-    net: FiniteNetwork | LinearisedNetwork,
+    net: AnyNetwork,
     problem: Problem,
     learner: AbstractLearner,
     *,
@@ -150,7 +150,14 @@ def train(
     return NetworkState(net, jax.tree.map(np.asarray, parameters)), log.trajectory()
 
 
-def _start(net: FiniteNetwork | LinearisedNetwork, problem: Problem, learner, seed: int, order: int, dtype: str):
+def _start(
+    net: AnyNetwork,
+    problem: Problem,
+    learner,
+    seed: int,
+    order: int,
+    dtype: str,
+):
     """(initial parameters, the directions that gradients are projected onto or None)."""
     projection = getattr(learner, "projection", None)
     if projection is None:
@@ -206,7 +213,7 @@ def _advance(spec: _Spec, lr, before, now, parameters, state, x, y, rows, factor
 class _Log:
     """Collects what a trajectory holds."""
 
-    def __init__(self, net: FiniteNetwork | LinearisedNetwork, problem: Problem, loss: LossName):
+    def __init__(self, net: AnyNetwork, problem: Problem, loss: LossName):
         self.net, self.problem = net, problem
         self.loss: LossName = loss
         self.rows: list[tuple] = []

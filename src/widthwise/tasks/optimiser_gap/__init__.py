@@ -3,7 +3,7 @@
 >>> from widthwise.tasks.optimiser_gap import OptimiserGap, finding_of
 >>> study = OptimiserGap(width=256, seeds=2)
 >>> found = study.run(data, folder)  # doctest: +SKIP
->>> print(finding_of(study, found))  # doctest: +SKIP
+>>> print(finding_of(found))  # doctest: +SKIP
 """
 
 from widthwise.tasks.optimiser_gap.finding import finding_of as finding_of

@@ -15,7 +15,7 @@ from widthwise.tasks.optimiser_gap.methods import (
     LINEARISED,
     REGRESSION,
 )
-from widthwise.tasks.optimiser_gap.study import OptimiserGap, Tuned
+from widthwise.tasks.optimiser_gap.study import Tuned
 
 SOURCES = (
     "sernau2024, the claim, of which the abstract is public",
@@ -64,8 +64,8 @@ class Gap(NamedTuple):
         return f"the claim holds for the {held[0]} only" if held else "the claim does not hold"
 
 
-def finding_of(study: OptimiserGap, found: dict[str, Tuned]) -> Finding:
-    """The finding of a study, from what `OptimiserGap.run` returns."""
+def finding_of(found: dict[str, Tuned]) -> Finding:
+    """The finding, from what `OptimiserGap.run` returns."""
     loss, score = gap_of(found, _log_loss), gap_of(found, _score)
     rows = []
     for name, tuned in found.items():
@@ -80,7 +80,7 @@ def finding_of(study: OptimiserGap, found: dict[str, Tuned]) -> Finding:
         ))  # fmt: skip
     return Finding(
         instrument="OptimiserGap",
-        title=f"What the optimiser explains, after {study.learner.steps} steps",
+        title="What the optimiser explains",
         sentence=_sentence(found, loss, score),
         numbers={"training loss": _numbers(loss), "test score": _numbers(score)},
         table=Table(COLUMNS, tuple(rows)),

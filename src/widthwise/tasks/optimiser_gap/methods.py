@@ -86,18 +86,16 @@ class Finite(AbstractMethod):
 class AtInfinity(AbstractMethod):
     """A lazy limit, from the initial function of the finite network."""
 
-    samples: int | None = None  # of the Adam limit
+    samples: int = 0  # of the Adam limit
 
     def limit(self, lr: float | None) -> AbstractLimit:
         learner = self.learner
         if not isinstance(learner, GradientFlow) and lr is not None:
             learner = dataclasses.replace(learner, lr=lr)
-        if self.samples is None or not isinstance(learner, Adam):
-            return lookup(self.network, NTK(), learner)
-        return lookup(
-            self.network, NTK(), learner,
-            AdamLimit(self.network, NTK(), learner, samples=self.samples),
-        )  # fmt: skip
+        chosen = None
+        if isinstance(learner, Adam):
+            chosen = AdamLimit(self.network, NTK(), learner, samples=self.samples)
+        return lookup(self.network, NTK(), learner, chosen)
 
     def check(self, problem):
         self.limit(None).check(problem)
@@ -134,11 +132,11 @@ def drawn_network(
 
 
 def methods_of(
-    network: AbstractLayer, width: int, learner: Adam, samples: int | None
+    network: AbstractLayer, width: int, learner: Adam, samples: int
 ) -> dict[str, AbstractMethod]:
     """All that are compared, by name.
 
-    >>> list(methods_of(Dense() >> Relu() >> Readout(), 64, Adam(), None))[3]
+    >>> list(methods_of(Dense() >> Relu() >> Readout(), 64, Adam(), 1024))[3]
     'Adam limit'
     """
     descent = GradientDescent(

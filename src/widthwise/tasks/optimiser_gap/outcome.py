@@ -16,6 +16,7 @@ class Split(NamedTuple):
 
     problem: Problem
     held_out: int
+    loss: LossName
 
     def score(self, outputs: Float[np.ndarray, "m k"]) -> float:
         """Accuracy, or R² of a regression, on the test rows."""
@@ -23,11 +24,11 @@ class Split(NamedTuple):
         classes = self.problem.task == "classification"
         return (accuracy if classes else r_squared)(outputs[self.held_out :], targets)
 
-    def losses(self, outputs: Float[np.ndarray, "m k"], loss: LossName) -> tuple[float, float]:
+    def losses(self, outputs: Float[np.ndarray, "m k"]) -> tuple[float, float]:
         """On the rows that were held out, and on the test rows."""
         at, targets = self.held_out, self.problem.y_test
-        held_out = loss_value(outputs[:at], targets[:at], loss)
-        return float(held_out), float(loss_value(outputs[at:], targets[at:], loss))
+        held_out = loss_value(outputs[:at], targets[:at], self.loss)
+        return float(held_out), float(loss_value(outputs[at:], targets[at:], self.loss))
 
 
 class Trained(NamedTuple):
@@ -76,4 +77,4 @@ def split_of(data: Data, loss: LossName, held_out: int | None, seed: int) -> Spl
         x_test=np.concatenate([known.x_train[out], known.x_test]),
         y_test=np.concatenate([known.y_train[out], known.y_test]),
     )  # fmt: skip
-    return Split(problem, count)
+    return Split(problem, count, loss)

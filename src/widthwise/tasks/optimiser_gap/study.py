@@ -12,13 +12,14 @@ import numpy as np
 
 from widthwise import __version__, settings, store
 from widthwise.data import Data
-from widthwise.learner import Adam
+from widthwise.learner import AbstractLearner, Adam
 from widthwise.network import AbstractLayer, Dense, Readout, Relu
 from widthwise.problem import Diverged
 from widthwise.progress import Progress
 from widthwise.tasks.optimiser_gap.methods import LIMIT, AbstractMethod, Training, methods_of
 from widthwise.tasks.optimiser_gap.outcome import Outcome, Split, split_of
 
+THREE_HIDDEN = Dense() >> Relu() >> Dense() >> Relu() >> Dense() >> Relu() >> Readout()
 FACTOR = 2.0  # between two step sizes
 MOST = 16  # step sizes that are tried for one method
 OUTCOME, AGAIN = "outcome", "train it again"
@@ -43,7 +44,7 @@ class OptimiserGap:
 
     >>> study = OptimiserGap(width=32, learner=Adam(steps=5, eps=1e-3), seeds=1, samples=1024)
     >>> found = study.run(load("iris"), Path("gap"))  # doctest: +SKIP
-    >>> print(finding_of(study, found).sentence)  # doctest: +SKIP
+    >>> print(finding_of(found).sentence)  # doctest: +SKIP
 
     Finite networks under Adam, the same linearised, and the Adam limit stand beside kernel
     regression by gradient descent, with heavy-ball momentum, and to its end. All train for equal
@@ -58,23 +59,23 @@ class OptimiserGap:
         seeds: of initial weights and batches.
         sizes: step sizes to begin with, at least three.
         held_out: training rows that choose the step size, a fifth unless given.
-        samples: of the Adam limit; its own default unless given.
+        samples: of the Adam limit, whose Monte Carlo error the finding tells.
         seed: draws the rows that are held out.
     """
 
-    network: AbstractLayer = Dense() >> Relu() >> Dense() >> Relu() >> Dense() >> Relu() >> Readout()
-    learner: Adam = Adam(steps=300, batch_size=100, eps=1e-4)
+    network: AbstractLayer = THREE_HIDDEN
+    learner: AbstractLearner = Adam(steps=300, batch_size=100, eps=1e-4)
     width: int = 1024
     seeds: int = 5
     sizes: int = 5
     held_out: int | None = None
-    samples: int | None = None
+    samples: int = 16_384
     seed: int = 0
 
     def __post_init__(self):
         if not isinstance(self.learner, Adam):
-            raise TypeError(f"learner is {self.learner!r}: the question is about Adam(...).")
-        for name, low in (("width", 1), ("seeds", 1), ("sizes", 3), ("seed", 0)):
+            raise ValueError(f"learner is {self.learner!r}: the question is about Adam(...).")
+        for name, low in (("width", 1), ("seeds", 1), ("sizes", 3), ("samples", 1024), ("seed", 0)):
             settings.whole(self, name, low=low)
 
     def run(
@@ -92,6 +93,7 @@ class OptimiserGap:
         Raises EmptyCell, DataError or MemoryError, before anything trains, for what has no Adam
         limit, too few rows, and neurons or kernels that do not fit.
         """
+        assert isinstance(self.learner, Adam)
         split = split_of(data, self.learner.loss, self.held_out, self.seed)
         methods = methods_of(self.network, self.width, self.learner, self.samples)
         for method in methods.values():
@@ -179,7 +181,7 @@ class _One:
         except Diverged:
             spent, none = time.perf_counter() - began, np.zeros(0)
             return Outcome(lr, seed, none, none, math.inf, math.inf, math.nan, spent)
-        held_out, test = self._split.losses(trained.outputs, self._study.learner.loss)
+        held_out, test = self._split.losses(trained.outputs)
         return Outcome(
             lr, seed, trained.steps, np.asarray(trained.train_loss), held_out, test,
             self._split.score(trained.outputs), time.perf_counter() - began, trained.notes,
