@@ -108,12 +108,12 @@ def test_the_claim_is_judged_with_its_controls():
         assert numbers["verdict"] == "the claim holds"
         assert numbers["share_closed"][LIMIT] == pytest.approx(1, abs=0.05)
     assert holds.numbers["test score"]["share_closed"][HEAVY_BALL] == pytest.approx(0.2, abs=0.05)
-    assert "Momentum without Adam" not in holds.sentence
+    assert "momentum without Adam closes" not in holds.sentence
     momentum = told(**both, **{LIMIT: (0.01, 0.9), DESCENT: (0.1, 0.8), HEAVY_BALL: (0.008, 0.9)})
-    assert "Momentum without Adam closes the gap in training loss too." in momentum.sentence
+    assert momentum.sentence.count("momentum without Adam closes the gap too") == 2
     fails = told(**both, **{LIMIT: (0.06, 0.84), DESCENT: (0.1, 0.8), HEAVY_BALL: (0.05, 0.82)})
     for numbers in fails.numbers.values():
-        assert numbers["verdict"] == f"the claim holds for the {LINEARISED} only"
+        assert numbers["verdict"] == "the claim holds in part"
     none = told(**both, **{LIMIT: (0.01, 0.9), DESCENT: (0.009, 0.9), HEAVY_BALL: (0.009, 0.9)})
     for numbers in none.numbers.values():
         assert numbers["verdict"] == "there is no gap to explain"
