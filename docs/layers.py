@@ -20,9 +20,11 @@ from widthwise.network import (
     Chain,
     Conv,
     Dense,
+    Erf,
     Flatten,
     Graph,
     Readout,
+    Relu,
     Signal,
     Size,
     Unflatten,
@@ -41,18 +43,20 @@ WIDE, ANY_RANK = Size(times=1), range(4)
 VARIANCES = (1.0, 4.0)  # at which quadrature states its error
 
 GRID = Unflatten((2, 2)) >> Conv((2, 2))
+ROWS = Unflatten((3,), channels=5)
+GRAPH = ROWS >> Graph()
 SEQUENCE = Unflatten((4,)) >> Conv((2,))
-SEQUENCE_OF_FIVE = Unflatten((3,), channels=5)
-PLACES = (  # a layer is tried in each until one takes it
+# Networks with a place for one layer: it is tried in each until one takes it, here and in the
+# contract tests, which hold a finite network of that kind against its limit.
+PLACES = (
     lambda layer: Dense() >> layer >> Readout(),
+    lambda layer: Dense() >> Erf() >> layer,
     lambda layer: GRID >> layer >> Readout(),
     lambda layer: GRID >> layer >> Flatten() >> Readout(),
     lambda layer: SEQUENCE >> layer >> Flatten() >> Readout(),
     lambda layer: layer >> Conv() >> Flatten() >> Readout(),
-    lambda layer: Dense() >> layer,
-    lambda layer: SEQUENCE_OF_FIVE >> layer >> Conv((2,)) >> Flatten() >> Readout(),
-    lambda layer: SEQUENCE_OF_FIVE >> layer >> Dense() >> Flatten() >> Readout(),
-    lambda layer: SEQUENCE_OF_FIVE >> Graph() >> layer >> Dense() >> Flatten() >> Readout(),
+    lambda layer: ROWS >> layer >> Dense() >> Erf() >> Flatten() >> Readout(),
+    lambda layer: GRAPH >> Dense() >> Relu() >> layer >> Dense() >> Flatten() >> Readout(),
 )
 
 

@@ -14,14 +14,14 @@ def drawn(net, x, width, count, key, outputs=1):
     finite = FiniteNetwork(net, width, x.shape[1:], outputs, NTK())
     rows = jnp.asarray(x, "float32")
 
-    @jax.jit
-    @jax.vmap
-    def draws(key):
+    def draw(key):
         parameters = finite.draw(key)
         jacobian = jax.jacrev(lambda p: finite.apply(p, rows)[:, 0])(parameters)
         flat = [j.reshape(len(x), -1) for j in jax.tree.leaves(jacobian)]
         return finite.apply(parameters, rows), sum(j @ j.T for j in flat)
 
+    # one after another: side by side, the slopes of wide filters take gigabytes
+    draws = jax.jit(lambda keys: jax.lax.map(draw, keys))
     return [np.asarray(part) for part in draws(jax.random.split(key, count))]
 
 

@@ -1,8 +1,9 @@
 """The tables of docs/layers.md are what the modules say."""
 
-import importlib.util
 import re
 from pathlib import Path
+
+import layers
 
 import widthwise
 from widthwise import kernels, limits, network, scaling
@@ -11,17 +12,9 @@ from widthwise import sklearn as estimators
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def page_maker():
-    spec = importlib.util.spec_from_file_location("layers_page", DOCS / "layers.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_page_is_what_the_modules_say(unchecked):
     written = (DOCS / "layers.md").read_text(encoding="utf-8")
-    made = page_maker().rewritten(written)
+    made = layers.rewritten(written)
     assert made == written, "run `python docs/layers.py`, and commit the page"
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from widthwise.learner import GradientDescent, GradientFlow, Posterior
-from widthwise.limits import Start, lookup
+from widthwise.limits import Start, condition, descend, lookup
 from widthwise.limits.descent import largest_stable_step
 from widthwise.network import Dense, Erf, Readout
 from widthwise.problem import Problem
@@ -115,3 +115,43 @@ def test_flows(loss, name, targets, momentum):
 def test_largest_stable_step(momentum, name):
     found = largest_stable_step(ORACLE["ntk_dd"], GradientDescent(momentum=momentum))
     assert found * OUTPUTS == pytest.approx(float(ORACLE[name]), rel=1e-10)
+
+
+FROM = {
+    "cross": ORACLE["ntk_td"],
+    "start": ORACLE["fx_train_0"],
+    "new_start": ORACLE["fx_test_0"],
+}
+
+
+@pytest.mark.parametrize("time", ["1", "50", "inf"])
+def test_flows_of_given_matrices(time):
+    found = descend(
+        ORACLE["ntk_dd"], ORACLE["y_train"], GradientFlow(time=LR * float(time) / OUTPUTS), **FROM
+    )
+    close(found.new[-1], f"mse_t{time}_test")
+    close(found.train[-1], f"mse_t{time}_train", rtol=1e-7)
+
+
+def test_a_flow_of_given_matrices_on_cross_entropy():
+    """The reference's own tolerance is 1e-6."""
+    found = descend(ORACLE["ntk_dd"], ORACLE["y_onehot"], flow(5.0, 0.9, "cross_entropy"), **FROM)
+    expected = ORACLE["ode_xent_mom0.9_test"][1]
+    np.testing.assert_allclose(found.new[-1], expected, rtol=2e-6, atol=2e-7)
+
+
+def test_given_matrices_from_zero_leave_the_mean_over_initialisations():
+    learner = GradientFlow(time=LR * 50 / OUTPUTS, ridge=ridge("ntk"))
+    close(
+        descend(ORACLE["ntk_dd"], ORACLE["y_train"], learner, cross=ORACLE["ntk_td"]).new[-1],
+        "ensemble_ntk_t50_mean",
+    )
+
+
+@pytest.mark.parametrize("kernel, name", [("nngp", "nngp"), ("ntk", "ntkgp")])
+def test_posteriors_of_given_matrices(kernel, name):
+    train, cross, prior = (ORACLE[f"{kernel}_{which}"] for which in ("dd", "td", "tt"))
+    found = condition(train, ORACLE["y_train"], ridge(kernel), cross=cross, prior=prior)
+    close(found.value, f"gp_{name}_mean")
+    close(found.covariance, f"gp_{name}_cov")
+    assert condition(train, ORACLE["y_train"], ridge(kernel), cross=cross).covariance is None

@@ -8,6 +8,8 @@ from widthwise.limits.base import Start as Start
 from widthwise.limits.base import Work as Work
 from widthwise.limits.evidence import log_evidence as log_evidence
 from widthwise.limits.extrapolated import Extrapolated as Extrapolated
+from widthwise.limits.matrices import condition as condition
+from widthwise.limits.matrices import descend as descend
 from widthwise.limits.mean_field import DynamicalMeanField as DynamicalMeanField
 from widthwise.limits.mean_field import fluctuations as fluctuations
 from widthwise.limits.mean_field import initial_fluctuations as initial_fluctuations

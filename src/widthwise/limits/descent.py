@@ -50,6 +50,23 @@ def largest_stable_step(kernel: Float[np.ndarray, "n n"], learner: GradientDesce
     return 2 * (1 + momentum) / sharpness
 
 
+def frozen_refusal(learner: GradientDescent) -> str | None:
+    """Why no frozen tangent kernel tells what a learner does, in a sentence; None where it does."""
+    if learner.weight_decay:
+        return (
+            "Weight decay shrinks the tangent kernel itself, so TangentKernel has no closed "
+            "form with it: use ridge, which pulls towards the initial weights."
+        )
+    if learner.clip is not None:
+        return "TangentKernel knows no norms of single tensors: leave clip out, or use MuP()."
+    if learner.projection is not None:
+        return (
+            "TangentKernel has no projected gradients: leave projection out, or use MuP(), "
+            "whose limit with it is the pi-limit."
+        )
+    return None
+
+
 class AbstractDescent(abc.ABC):
     """How a learner moves the coefficients of one training set."""
 

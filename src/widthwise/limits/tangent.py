@@ -11,7 +11,7 @@ from widthwise.kernels.matrix import check_memory, layer_kernels
 from widthwise.kernels.monte_carlo import told
 from widthwise.learner import AbstractLearner, GradientDescent, GradientFlow
 from widthwise.limits.base import UNKEPT, AbstractLimit, AbstractPrepared, Start, Trained, Work
-from widthwise.limits.descent import AbstractDescent, descent_of
+from widthwise.limits.descent import AbstractDescent, descent_of, frozen_refusal
 from widthwise.limits.shared import shared_kernels
 from widthwise.network.layer import AbstractLayer
 from widthwise.network.names import layer_names
@@ -44,22 +44,7 @@ class TangentKernel(AbstractLimit):
     learner: GradientDescent | GradientFlow
 
     def refusal(self) -> str | None:
-        learner = self.learner
-        if isinstance(learner, GradientFlow):
-            return None
-        if learner.weight_decay:
-            return (
-                "Weight decay shrinks the tangent kernel itself, so TangentKernel has no closed "
-                "form with it: use ridge, which pulls towards the initial weights."
-            )
-        if learner.clip is not None:
-            return "TangentKernel knows no norms of single tensors: leave clip out, or use MuP()."
-        if learner.projection is not None:
-            return (
-                "TangentKernel has no projected gradients: leave projection out, or use MuP(), "
-                "whose limit with it is the pi-limit."
-            )
-        return None
+        return None if isinstance(self.learner, GradientFlow) else frozen_refusal(self.learner)
 
     def check(self, problem: Problem) -> None:
         """Raises MemoryError for kernels that do not fit."""

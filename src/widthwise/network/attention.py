@@ -4,7 +4,6 @@ from typing import ClassVar, Literal
 
 import equinox as eqx
 import jax.numpy as jnp
-import numpy as np
 
 from widthwise import settings
 from widthwise.network.context import Context, softmax
@@ -12,7 +11,13 @@ from widthwise.network.conv import grid_of
 from widthwise.network.grid import AbstractPairGrid
 from widthwise.network.layer import AbstractLayer, no_closed_form
 from widthwise.network.moments import AbstractMoments, Tangent
-from widthwise.network.places import correlations
+from widthwise.network.places import (
+    Decay,
+    check_decay,
+    check_places,
+    correlating,
+    correlations,
+)
 from widthwise.network.pool import all_pairs, needs_grid
 from widthwise.network.signal import Pairs, Signal, Size
 from widthwise.network.weight import Weight
@@ -56,7 +61,8 @@ class SelfAttention(AbstractLayer):
         position_variance: of an embedding of the positions, added to what is read, one for scores
             and one for values; both are trained.
         position_decay: embeddings of positions at squared distance d have the correlation
-            exp(-position_decay d); None makes all of them independent.
+            exp(-position_decay d); None makes all of them independent; a function, as for
+            `PositionEmbedding`.
         values_know_positions: False embeds positions in the scores only.
         bias_variance, bias_multiplier, lr_multiplier: as for `Dense`.
     """
@@ -67,7 +73,7 @@ class SelfAttention(AbstractLayer):
     value_variance: Number = 1.0
     out_variance: Number = 1.0
     position_variance: float = 0.0
-    position_decay: float | None = None
+    position_decay: Decay | None = eqx.field(default=None, static=True)
     values_know_positions: bool = eqx.field(default=True, static=True)
     bias_variance: Number = 0.0
     bias_multiplier: Number = 0.1
@@ -79,11 +85,11 @@ class SelfAttention(AbstractLayer):
             settings.number(self, name, above=0)
         for name in ("position_variance", "bias_variance", "bias_multiplier", "lr_multiplier"):
             settings.number(self, name, low=0)
-        if self.position_decay is not None:
-            settings.number(self, "position_decay", above=0)
+        check_decay(self, "position_decay")
 
     def signal(self, incoming: Signal) -> Signal:
         needs_grid(self, incoming)
+        check_places(self.position_decay, incoming)
         return incoming.remade(Size(times=1), True)
 
     def weights(self, incoming: Signal) -> Tensors:
@@ -116,12 +122,12 @@ class SelfAttention(AbstractLayer):
     def apply_known(self, weights, x, context):
         there = None if context.present is None else context.present.ravel()
         rows = x.reshape(-1, x.shape[-1])
-        root = np.linalg.cholesky(correlations(x.shape[:-1], self.position_decay))
+        root = jnp.asarray(correlating(x.shape[:-1], self.position_decay), x.dtype)
         keys, values = rows @ weights.score, rows @ weights.value
         if weights.score_positions is not None:
-            keys = keys + jnp.asarray(root, x.dtype) @ weights.score_positions
+            keys = keys + root @ weights.score_positions
         if weights.value_positions is not None:
-            values = values + jnp.asarray(root, x.dtype) @ weights.value_positions
+            values = values + root @ weights.value_positions
         if there is not None:
             values = there[:, None] * values
         scores = MECHANISMS[self.mechanism](keys @ keys.T / keys.shape[1], there)

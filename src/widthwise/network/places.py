@@ -1,10 +1,13 @@
 """Embeddings of positions, and grids that are joined."""
 
 import dataclasses
+import functools
 import math
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -18,17 +21,66 @@ from widthwise.network.pool import needs_grid
 from widthwise.network.signal import OUTPUTS, Signal, Size
 from widthwise.network.weight import Weight
 
+Decay = float | Callable[[np.ndarray], Any]  # of positions' likeness with their distance
+ROUNDING = 1e-6  # of a function's correlations, which may be computed in float32
 
-def correlations(shape: tuple[int, ...], decay: float | None) -> np.ndarray:
-    """Of the embeddings of positions of a grid: exp(-decay d) at squared distance d, or none.
+
+@functools.lru_cache(maxsize=8)
+def correlations(shape: tuple[int, ...], decay: Decay | None) -> np.ndarray:
+    """Of the embeddings of positions of a grid: exp(-decay d) at squared distance d, what a
+    function makes of their offsets, or none.
 
     >>> correlations((3,), 1.0)[0].round(2).tolist()
     [1.0, 0.37, 0.02]
+
+    Raises ValueError for a function whose values are no correlations.
     """
     if decay is None:
         return np.eye(math.prod(shape))
     at = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1).reshape(-1, len(shape))
-    return np.exp(-decay * np.sum((at[:, None] - at) ** 2, axis=2))
+    offsets = at[:, None] - at
+    if not callable(decay):
+        return np.exp(-decay * np.sum(offsets**2, axis=2))
+    with jax.ensure_compile_time_eval():  # a function of jax.numpy, in a program that is traced
+        found = np.asarray(decay(offsets), dtype=np.float64)
+    name, grid = getattr(decay, "__name__", repr(decay)), " x ".join(map(str, shape))
+    if found.shape != offsets.shape[:2]:
+        raise ValueError(
+            f"The decay {name} made shape {found.shape} of offsets {offsets.shape}: give a "
+            "function that makes one number of the last axis."
+        )
+    alike = np.allclose(found, found.T, atol=ROUNDING)
+    if not (alike and np.allclose(np.diagonal(found), 1.0, atol=ROUNDING)) or (
+        np.linalg.eigvalsh(found)[0] < -ROUNDING * len(found)
+    ):
+        raise ValueError(
+            f"The decay {name} makes no correlations of a grid of {grid}: give a function that is "
+            "1 at offset 0, even, and positive definite, such as exp(-|offset|)."
+        )
+    return found
+
+
+@functools.lru_cache(maxsize=8)
+def correlating(shape: tuple[int, ...], decay: Decay | None) -> np.ndarray:
+    """A matrix that makes embeddings with `correlations` of independent ones."""
+    if decay is None:
+        return np.eye(math.prod(shape))
+    # slow decays leave eigenvalues that round below zero, which no Cholesky factor bears
+    values, vectors = np.linalg.eigh(correlations(shape, decay))
+    return vectors * np.sqrt(np.maximum(values, 0.0))
+
+
+def check_decay(layer: AbstractLayer, name: str) -> None:
+    """Refuses a field that is neither None, nor a function, nor a number over 0."""
+    decay = getattr(layer, name)
+    if decay is not None and not callable(decay):
+        settings.number(layer, name, above=0)
+
+
+def check_places(decay: Decay | None, incoming: Signal) -> None:
+    """Refuses a function that makes no correlations of the grid that arrives, if it is known."""
+    if callable(decay) and incoming.positions is not None:
+        correlations(incoming.shape, decay)  # type: ignore[arg-type]
 
 
 class PositionEmbedding(AbstractLayer):
@@ -43,25 +95,26 @@ class PositionEmbedding(AbstractLayer):
         times: features in units of the width.
         variance: of the features.
         decay: positions at squared distance d have the correlation exp(-decay d); None makes all of
-            them independent.
+            them independent; a function makes correlations (p, p) of the offsets (p, p, axes)
+            between positions, as `lambda offsets: np.exp(-np.abs(offsets).sum(-1))`.
         lr_multiplier: as for `Dense`.
     """
 
     source: ClassVar[str] = "hron2020, section 4"
     times: int = eqx.field(default=1, static=True)
     variance: float = 1.0
-    decay: float | None = None
+    decay: Decay | None = eqx.field(default=None, static=True)
     lr_multiplier: float = 1.0
 
     def __check_init__(self):
         settings.whole(self, "times")
         settings.number(self, "variance", above=0)
         settings.number(self, "lr_multiplier", low=0)
-        if self.decay is not None:
-            settings.number(self, "decay", above=0)
+        check_decay(self, "decay")
 
     def signal(self, incoming: Signal) -> Signal:
         needs_grid(self, incoming)
+        check_places(self.decay, incoming)
         return incoming.remade(Size(times=self.times), True)
 
     def weights(self, incoming: Signal) -> Weight:
@@ -73,8 +126,8 @@ class PositionEmbedding(AbstractLayer):
         )  # fmt: skip
 
     def apply(self, weights, x):
-        root = np.linalg.cholesky(correlations(x.shape[:-1], self.decay))
-        return (jnp.asarray(root, x.dtype) @ weights).reshape(*x.shape[:-1], -1)
+        root = jnp.asarray(correlating(x.shape[:-1], self.decay), x.dtype)
+        return (root @ weights).reshape(*x.shape[:-1], -1)
 
     def kernel(self, weights, moments):
         grid = grid_of(moments)
