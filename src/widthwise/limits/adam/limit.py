@@ -8,8 +8,10 @@ import numpy as np
 
 from widthwise import settings
 from widthwise.learner import AbstractLearner, Adam
+from widthwise.limits.adam.blocks import Memory, blocks_of
 from widthwise.limits.adam.carried import images_of
 from widthwise.limits.adam.half import Half, Neurons, drawn, taken
+from widthwise.limits.adam.linear import Kernels, kernels_of
 from widthwise.limits.adam.neurons import GROUP, Counts, Layer, bytes_needed
 from widthwise.limits.adam.sites import NoLimit, Sites, sites_of
 from widthwise.limits.adam.state import AdamState
@@ -24,7 +26,8 @@ from widthwise.problem import Problem, loss_value
 from widthwise.run import Trajectory
 from widthwise.scaling import AbstractScaling
 
-INPUT_SHARE = 2  # one in so many of the first layer's neurons moves the inputs' weights
+MANY_INPUTS = 256  # past which weights of the inputs cost more than they are worth, and half of
+# the first layer's neurons move them
 KEPT = 4e9  # bytes that the neurons' fields at the training rows may take
 APART = 0.2  # difference of the halves, over the function's change, that sampling does not make
 
@@ -83,9 +86,11 @@ class AdamLimit(AbstractLimit):
 
     def check(self, problem: Problem) -> None:
         """Raises MemoryError for neurons that do not fit."""
-        need = HALVES * bytes_needed(
-            self.sites(problem), self.counts(problem), len(problem.x_train)
+        sites, counts, (n, d) = self.sites(problem), self.counts(problem), problem.x_train.shape
+        entries = sum(
+            block.neurons * block.entries(d, counts.outputs) for block in blocks_of(sites, counts)
         )
+        need = HALVES * (bytes_needed(sites, counts, n) + 4 * len(Memory._fields) * entries)
         rows = f"{len(problem.x_train):,} training rows"
         check_free(int(1.3 * need), f"The Adam limit's neurons at {rows}", "use fewer rows")
 
@@ -96,8 +101,10 @@ class AdamLimit(AbstractLimit):
     def counts(self, problem: Problem) -> Counts:
         """Neurons of a half, in groups: as many as are asked for, or as fit into 4 GB."""
 
+        share = 1 if problem.x_train.shape[1] <= MANY_INPUTS else 2
+
         def of(groups: int) -> Counts:
-            return Counts(groups, -(-groups // INPUT_SHARE), problem.y_train.shape[1])
+            return Counts(groups, -(-groups // share), problem.y_train.shape[1])
 
         groups, sites = -(-self.samples // (HALVES * GROUP)), self.sites(problem)
         need = HALVES * bytes_needed(sites, of(groups), len(problem.x_train))
@@ -122,9 +129,15 @@ class _Prepared(AbstractPrepared):
         limit, problem = self.limit, self.problem
         sites, counts = limit.sites(problem), limit.counts(problem)
         return tuple(
-            Neurons(sites, counts, images_of(sites, problem.x_train, half), half)
-            for half in range(HALVES)
+            Neurons(sites, counts, images, half)
+            for half, images in enumerate(images_of(sites, problem.x_train, HALVES))
         )
+
+    @functools.cached_property
+    def kernels(self) -> Kernels | None:
+        """Tangent kernels of the training rows, which both halves share."""
+        one = self.neurons[0]
+        return kernels_of(blocks_of(one.sites, one.counts), one.images, None)
 
     @functools.cached_property
     def layers(self) -> tuple[tuple[Layer, ...], ...]:
@@ -136,7 +149,7 @@ class _Prepared(AbstractPrepared):
         zero = np.zeros_like(problem.y_train), np.zeros_like(problem.y_test)
         f_train, f_test = zero if start is None else (start.train, start.test)
         halves = tuple(
-            Half(one.sites, one.counts, layers, problem.x_train)
+            Half(one.sites, one.counts, layers, self.kernels, problem.x_train)
             for one, layers in zip(self.neurons, self.layers, strict=True)
         )
         name = repr((self.limit, self.order, self.logs, float(np.sum(f_train))))
