@@ -197,22 +197,3 @@ def test_memory_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr("widthwise.memory.free_memory", lambda: 1000)
     with pytest.raises(MemoryError, match="use fewer rows"):
         limit_of(RELU, ww.Adam(lr=0.1), problem())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("function", [ww.Relu, ww.Erf], ids=["relu", "erf"])
-@pytest.mark.parametrize("depth", [1, 2, 3])
-def test_one_step_of_every_block_approaches_the_limit(function, depth, capsys):
-    """One tensor trained at a time, by softened signs: the gap's exponent over 64 to 4,096."""
-    data, widths = problem(), (64, 256, 1024, 4096)
-    learner = ww.Adam(lr=0.1, steps=1, eps=0.01, **SIGN)
-    for trained in range(depth + 1):
-        network = ww.Identity()
-        for layer in range(depth):
-            network = network >> ww.Dense(lr_multiplier=float(layer == trained)) >> function()
-        network = network >> ww.Readout(lr_multiplier=float(trained == depth))
-        found = gaps(network, learner, data, widths, 8, 131_072)
-        slope = np.polyfit(np.log(widths), np.log(found), 1)[0]
-        with capsys.disabled():
-            print(f"\n{function.__name__} {depth} layer {trained}: {slope:.2f}", np.round(found, 5))
-        assert -0.65 < slope < -0.35

@@ -64,7 +64,7 @@ class AdamLimit(AbstractLimit):
     network: AbstractLayer
     scaling: AbstractScaling
     learner: Adam
-    samples: int = 49_152
+    samples: int = 40_960
 
     def __check_init__(self):
         settings.whole(self, "samples", low=HALVES * GROUP)
