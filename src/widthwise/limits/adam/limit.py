@@ -44,7 +44,8 @@ class AdamLimit(AbstractLimit):
     that a hidden weight joins are independent. That law is sampled: fields of neurons are drawn
     from their exact Gaussian processes (past 4,096 training rows through random networks of width
     2,048), and every sampled entry keeps its own moments. What is not sampled is exact: steps,
-    batches, schedules, losses, the readout's bias. The error, of order samples^-1/2, is told in
+    batches, schedules, losses, the readout's bias, and the part of steps that is linear in the
+    averaged gradients (up to 4,096 training rows). The error, of order samples^-1/2, is told in
     the run's notes; it comes from two independent halves, whose mean is the answer.
 
     From the initial function of a finite network, or from zero. With b1 = b2 = 0 this is sign
@@ -92,7 +93,8 @@ class AdamLimit(AbstractLimit):
         )
         need = HALVES * (bytes_needed(sites, counts, n) + 4 * len(Memory._fields) * entries)
         rows = f"{len(problem.x_train):,} training rows"
-        check_free(int(1.3 * need), f"The Adam limit's neurons at {rows}", "use fewer rows")
+        remedy = f"use fewer rows, or limit={type(self).__name__}(..., samples=...) with fewer"
+        check_free(int(1.3 * need), f"The Adam limit's neurons at {rows}", remedy)
 
     def sites(self, problem: Problem) -> Sites:
         """The constants of the layers."""
