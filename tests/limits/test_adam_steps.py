@@ -205,11 +205,10 @@ def test_one_step_on_one_row_is_its_closed_form(function, depth, name):
     apart, errors = [], []
     for trained in range(depth + 1):
         limit = AdamLimit(network(function, depth, trained), ww.NTK(), STEPS[name], 65_536)
-        run = limit.prepare(problem(1), order=0, logs=2).train()
+        state: Any = limit.prepare(problem(1), order=0, logs=2).train().state
         exact = expected(function, depth, trained, STEPS[name].eps)
         one, two = (
-            taken(neurons, (moved,), problem(1).x_test)[0, :, 0]
-            for neurons, moved in run.state.halves
+            taken(neurons, (moved,), problem(1).x_test)[0, :, 0] for neurons, moved in state.halves
         )
         apart.append(rms((one + two) / 2 - exact) / rms(exact))
         errors.append(rms(one - two) / 2 / rms(exact))
