@@ -48,7 +48,7 @@ def main() -> None:
         data = problem(outputs)
         for steps in (2, STEPS):  # the first compiles
             learner = Adam(lr=0.02, steps=steps, eps=1e-4)
-            limit = AdamLimit(NETWORK, NTK(), learner, samples=49_152 if steps > 2 else 1024)
+            limit = AdamLimit(NETWORK, NTK(), learner, samples=40_960 if steps > 2 else 1024)
             began = time.process_time()
             trained = limit.prepare(data, order=0, logs=8).train()
             cpu = time.process_time() - began

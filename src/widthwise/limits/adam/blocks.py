@@ -14,8 +14,11 @@ from jaxtyping import Float, Int
 
 from widthwise.limits.adam import compiled
 from widthwise.limits.adam.compiled import CHUNK, PAIRS, Pace
+from widthwise.limits.adam.laws import Laws
 from widthwise.limits.adam.neurons import GROUP, Counts, Layer
-from widthwise.limits.adam.sites import Site, Sites
+from widthwise.limits.adam.sites import Site, Sites, Tensor
+
+TENSORS = 2  # of a layer: weights and bias
 
 
 class Batch(NamedTuple):
@@ -32,7 +35,8 @@ class Batch(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """Sums of steps, each times its step size, and Adam's two moments, of every entry."""
+    """Sums of steps less their linear part (linear.py), each times its step size, and Adam's two
+    moments, of every entry."""
 
     w: Float[np.ndarray, "c j w"]
     m: Float[np.ndarray, "c j w"]
@@ -65,10 +69,16 @@ class AbstractBlock(abc.ABC):
         batch: Batch,
         chi: Float[np.ndarray, "b k"],
         following: Batch,
+        line: Float[np.ndarray, " t"],
+        fit: Float[np.ndarray, "t 2"],
         out: Float[np.ndarray, "q k"],
     ) -> None:
-        """One step on a batch (none if it has no rows), and `out` for the rows that follow, for
-        the neurons of these chunks."""  # fmt: skip
+        """One step on a batch (none if it has no rows), `fit` of its line, and `out` for the rows
+        that follow, for the neurons of these chunks."""  # fmt: skip
+
+    @abc.abstractmethod
+    def kernels(self, laws: Laws) -> tuple[Float[np.ndarray, "m n"], ...]:
+        """Tangent kernels of the weights and the bias, step sizes included."""
 
     @property
     def chunks(self) -> int:
@@ -81,7 +91,8 @@ class AbstractBlock(abc.ABC):
         none, chi = Batch.of(rows.x[:0]), np.zeros((0, layers[0].dx.shape[2]), np.float32)
         out = np.zeros((len(rows.rows), chi.shape[1]), np.float32)
         pace = compiled.pace_of(0.0, 0.0, 0.0, 0.0, 0)  # of no step
-        self.visit(layers, range(len(w)), Memory(w, w, w), pace, none, chi, rows, out)
+        line, fit = np.zeros(TENSORS, np.float32), np.zeros((TENSORS, 2))
+        self.visit(layers, range(len(w)), Memory(w, w, w), pace, none, chi, rows, line, fit, out)
         return out
 
 
@@ -91,15 +102,19 @@ class Inputs(AbstractBlock):
     def entries(self, inputs, outputs):
         return inputs + 1
 
-    def visit(self, layers, own, memory, pace, batch, chi, following, out):
+    def visit(self, layers, own, memory, pace, batch, chi, following, line, fit, out):
         dx, slope, _ = layers[0]
         weight, bias = self.site.weight, self.site.bias
         rates = np.full(batch.x.shape[1] + 1, weight.rate / self.neurons, np.float32)
         rates[-1] = bias.rate / self.neurons
         compiled.inputs(
             own.start, own.stop, dx, slope, np.ascontiguousarray(self._read(batch).T), rates, pace,
-            batch.rows, chi, following.rows, self._read(following), *memory, out,
+            batch.rows, chi, following.rows, self._read(following), line, fit, *memory, out,
         )  # fmt: skip
+
+    def kernels(self, laws):
+        behind = laws.backward[0] * laws.slopes[0]
+        return _tangent(self.site.weight, laws.inputs * behind), _tangent(self.site.bias, behind)
 
     def _read(self, batch: Batch) -> Float[np.ndarray, "b j"]:
         ones = np.full((len(batch.x), 1), self.site.bias.gain, np.float32)
@@ -112,15 +127,20 @@ class Hidden(AbstractBlock):
     def entries(self, inputs, outputs):
         return PAIRS + 1
 
-    def visit(self, layers, own, memory, pace, batch, chi, following, out):
+    def visit(self, layers, own, memory, pace, batch, chi, following, line, fit, out):
         (dx, slope, _), (_, _, y) = layers[self.number], layers[self.number - 1]
         weight, bias = self.site.weight, self.site.bias
         gains = np.array([weight.gain, bias.gain], np.float32)
         moved = np.array([weight.gain * weight.rate / PAIRS, bias.gain * bias.rate], np.float32)
         compiled.hidden(
             own.start, own.stop, dx, slope, y, gains, moved / np.float32(self.neurons), pace,
-            batch.rows, chi, following.rows, *memory, out,
+            batch.rows, chi, following.rows, line, fit, *memory, out,
         )  # fmt: skip
+
+    def kernels(self, laws):
+        behind = laws.backward[self.number] * laws.slopes[self.number]
+        read = laws.features[self.number - 1]
+        return _tangent(self.site.weight, read * behind), _tangent(self.site.bias, behind)
 
 
 class Ends(AbstractBlock):
@@ -129,13 +149,20 @@ class Ends(AbstractBlock):
     def entries(self, inputs, outputs):
         return outputs
 
-    def visit(self, layers, own, memory, pace, batch, chi, following, out):
+    def visit(self, layers, own, memory, pace, batch, chi, following, line, fit, out):
         weight = self.site.weight
         compiled.readout(
             own.start, own.stop, layers[-1].y, np.float32(weight.gain),
             np.float32(weight.gain * weight.rate / self.neurons), pace, batch.rows, chi,
-            following.rows, *memory, out,
+            following.rows, line, fit, *memory, out,
         )  # fmt: skip
+
+    def kernels(self, laws):
+        return (_tangent(self.site.weight, laws.features[-1]),)
+
+
+def _tangent(tensor: Tensor, covariance: Float[np.ndarray, "m n"]) -> Float[np.ndarray, "m n"]:
+    return (tensor.gain**2 * tensor.rate * covariance).astype(np.float32)
 
 
 def blocks_of(sites: Sites, counts: Counts) -> tuple[AbstractBlock, ...]:

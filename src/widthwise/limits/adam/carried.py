@@ -26,11 +26,14 @@ FACTORED = 4096  # training rows up to which kernels are factored: 1 GB a hidden
 WIDTH = 2048  # of the random networks that stand for them
 
 
-def images_of(sites: Sites, x_train: Float[np.ndarray, "n d"], seed: int) -> AbstractImages:
-    """Exact for up to 4,096 training rows; for more through a random network of width 2,048."""
+def images_of(
+    sites: Sites, x_train: Float[np.ndarray, "n d"], halves: int
+) -> tuple[AbstractImages, ...]:
+    """Of each half: exact for up to 4,096 training rows; for more through random networks of width
+    2,048, one a half."""  # fmt: skip
     if len(x_train) <= FACTORED:
-        return Factored(sites, x_train)
-    return Carried(sites, x_train, seed)
+        return halves * (Factored(sites, x_train),)
+    return tuple(Carried(sites, x_train, half) for half in range(halves))
 
 
 @final
@@ -39,6 +42,9 @@ class Carried(AbstractImages):
 
     def __init__(self, sites: Sites, x_train: Float[np.ndarray, "n d"], seed: int):
         self._sites, self._x, self._seed = sites, x_train, seed
+
+    def laws(self, x: Float[np.ndarray, "m d"] | None) -> None:
+        return None
 
     def at(self, x: Float[np.ndarray, "m d"] | None) -> Images:
         sites, features = self._sites, (self._x if x is None else x).T

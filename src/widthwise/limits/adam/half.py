@@ -9,9 +9,10 @@ import numba
 import numpy as np
 from jaxtyping import Float
 
-from widthwise.limits.adam.blocks import Batch, Memory, blocks_of
+from widthwise.limits.adam.blocks import TENSORS, Batch, Memory, blocks_of
 from widthwise.limits.adam.compiled import CHUNK, Pace, pace_of
 from widthwise.limits.adam.images import AbstractImages
+from widthwise.limits.adam.linear import Kernels, Lines, kernels_of, moves
 from widthwise.limits.adam.neurons import CHUNKS, Counts, Layer, empty, fill
 from widthwise.limits.adam.sites import Sites
 
@@ -21,9 +22,11 @@ SLAB = 1024  # new rows that are carried at once
 
 
 class Moved(NamedTuple):
-    """Sums of steps: of every block's entries, and of the readout's bias."""
+    """Sums of steps: of every block's entries less their linear part, the sums of that, and of the
+    readout's bias."""
 
     blocks: tuple[Float[np.ndarray, "c j w"], ...]
+    lines: Float[np.ndarray, "l t n k"]
     bias: Float[np.ndarray, " k"]
 
 
@@ -45,54 +48,76 @@ def drawn(neurons: Neurons) -> tuple[Layer, ...]:
     return layers
 
 
+class Kept(NamedTuple):
+    """All state of a half in training."""
+
+    memories: tuple[Memory, ...]  # of every block
+    lines: Lines
+    bias: Memory  # of the readout
+
+
 @final
 class Half:
-    """Moves the weights of a half. `memories`, one a block and the bias's, are all its state."""
+    """Moves the weights of a half; `kept` is all its state."""
 
     def __init__(
-        self, sites: Sites, counts: Counts, layers: tuple[Layer, ...], x: Float[np.ndarray, "n d"]
-    ):
-        self._bias, self._layers = sites.readout.bias, layers
+        self, sites: Sites, counts: Counts, layers: tuple[Layer, ...], kernels: Kernels | None,
+        x: Float[np.ndarray, "n d"],
+    ):  # fmt: skip
+        self._bias, self._layers, self._kernels = sites.readout.bias, layers, kernels
         self._blocks = blocks_of(sites, counts)
-        sizes = [
-            (block.chunks, block.entries(x.shape[1], counts.outputs), CHUNK)
-            for block in self._blocks
-        ]
-        bias = Memory(*np.zeros((3, 1, 1, counts.outputs)))
-        self.memories: tuple[Memory, ...] = (*(Memory.zeros(size) for size in sizes), bias)
+        self.kept = Kept(
+            tuple(
+                Memory.zeros((block.chunks, block.entries(x.shape[1], counts.outputs), CHUNK))
+                for block in self._blocks
+            ),
+            Lines.at_rest(len(self._blocks), len(x), counts.outputs),
+            Memory(*np.zeros((3, 1, 1, counts.outputs))),
+        )
 
     def visit(
         self, pace: Pace, batch: Batch, chi: Float[np.ndarray, "b k"], following: Batch
     ) -> Float[np.ndarray, "q k"]:
         """A step on a batch, and what all steps have taken from the outputs of the rows that
         follow."""
-        *memories, bias = self.memories
+        memories, lines, bias = self.kept
         tasks = [
-            (block, memory, range(*ends))
-            for block, memory in zip(self._blocks, memories, strict=True)
+            (number, range(*ends))
+            for number, block in enumerate(self._blocks)
             for ends in itertools.pairwise(np.linspace(0, block.chunks, PARTS + 1).astype(int))
         ]
         chi = np.ascontiguousarray(chi, np.float32)
         out = np.zeros((len(tasks), len(following.rows), bias.w.shape[2]), np.float32)
+        fits = np.zeros((len(tasks), TENSORS, 2))
 
-        def one(number):
-            block, memory, own = tasks[number]
-            block.visit(self._layers, own, memory, pace, batch, chi, following, out[number])
+        def one(task):
+            number, own = tasks[task]
+            self._blocks[number].visit(
+                self._layers, own, memories[number], pace, batch, chi, following,
+                lines.slopes[number], fits[task], out[task],
+            )  # fmt: skip
 
         list(_pool().map(one, range(len(tasks))))
+        taken = out.sum(axis=0, dtype=np.float64)
         if len(batch.rows):
             _step(bias, pace, self._bias.gain * chi.sum(axis=0, dtype=np.float64))
-        return out.sum(axis=0, dtype=np.float64) + self._bias.gain * self._bias.rate * bias.w[0, 0]
+        if self._kernels is not None:
+            if len(batch.rows):
+                fits = fits.reshape(len(self._blocks), PARTS, TENSORS, 2).sum(axis=1)
+                lines = lines.stepped(pace, batch.rows, chi, fits)
+                self.kept = Kept(memories, lines, bias)
+            taken += moves(self._kernels, lines.sums, following.rows)
+        return taken + self._bias.gain * self._bias.rate * bias.w[0, 0]
 
     def outputs(self, rows: Batch) -> Float[np.ndarray, "q k"]:
         """What all steps have taken from the outputs of these rows."""
-        none = np.zeros((0, self.memories[-1].w.shape[2]))
+        none = np.zeros((0, self.kept.bias.w.shape[2]))
         return self.visit(pace_of(0.0, 0.0, 0.0, 0.0, 0), Batch.of(rows.x[:0]), none, rows)
 
     def moved(self) -> Moved:
         """The sums of steps as they stand."""
-        *memories, bias = self.memories
-        return Moved(tuple(memory.w.copy() for memory in memories), bias.w[0, 0].copy())
+        memories, lines, bias = self.kept
+        return Moved(tuple(memory.w.copy() for memory in memories), lines.sums, bias.w[0, 0].copy())
 
 
 def _step(memory: Memory, pace: Pace, gradient: Float[np.ndarray, " k"]) -> None:
@@ -121,13 +146,16 @@ def taken(
 
 
 def _slab(neurons: Neurons, moved: tuple[Moved, ...], x) -> Float[np.ndarray, "t m k"]:
-    """Of neurons alone."""
+    """Without the readout's bias."""
     sites, counts = neurons.sites, neurons.counts
     out = np.zeros((len(moved), len(x), counts.outputs))
     if not len(x):
         return out
     padded = np.pad(x, ((0, -len(x) % ROWS), (0, 0)), mode="edge")
     images, blocks, rows = neurons.images.at(padded), blocks_of(sites, counts), Batch.of(padded)
+    if (kernels := kernels_of(blocks, neurons.images, padded)) is not None:
+        for found, sums in zip(out, moved, strict=True):
+            found += moves(kernels, sums.lines, rows.rows)[: len(x)]
     for group in range(counts.groups):
         own = Counts(1, int(group < counts.input_groups), counts.outputs)
         layers = empty(sites, own, len(padded))

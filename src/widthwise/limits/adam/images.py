@@ -11,7 +11,7 @@ from typing import NamedTuple, final
 import numpy as np
 from jaxtyping import Float
 
-from widthwise.limits.adam.laws import laws, own_laws
+from widthwise.limits.adam.laws import Laws, laws, own_laws
 from widthwise.limits.adam.sites import Sites, Tensor
 from widthwise.solve import cholesky
 from widthwise.solve.linear import Factor
@@ -38,6 +38,11 @@ class AbstractImages(abc.ABC):
     def at(self, x: Float[np.ndarray, "m d"] | None) -> Images:
         """At these rows, or at the training rows."""
 
+    @abc.abstractmethod
+    def laws(self, x: Float[np.ndarray, "m d"] | None) -> Laws | None:
+        """Between these rows and the training rows, or among the training rows; None where there
+        are too many for matrices of all pairs."""
+
 
 @final
 class Factored(AbstractImages):
@@ -49,6 +54,9 @@ class Factored(AbstractImages):
         # the first layer's fields are drawn by its weights, the last one's slopes are the readout's
         self._forward = [cholesky(one) for one in found.forward[1:]]
         self._backward = [cholesky(one) for one in found.backward[:-1]]
+
+    def laws(self, x: Float[np.ndarray, "m d"] | None) -> Laws:
+        return laws(self._sites, self._x) if x is None else laws(self._sites, x, self._x)
 
     def at(self, x: Float[np.ndarray, "m d"] | None) -> Images:
         first, last = self._sites.hidden[0], self._sites.readout.weight

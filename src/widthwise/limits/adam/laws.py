@@ -21,10 +21,14 @@ TILE = 512  # rows of a tile of a matrix
 
 
 class Laws(NamedTuple):
-    """Covariances of the fields of every hidden layer, first to last, at pairs of rows."""
+    """The inputs' products at pairs of rows; covariances of the fields of every hidden layer, first
+    to last, and then E f(h) f(h') and E f'(h) f'(h') of its nonlinearity."""
 
+    inputs: Float[np.ndarray, "*s"]
     forward: tuple[Float[np.ndarray, "*s"], ...]
     backward: tuple[Float[np.ndarray, "*s"], ...]
+    features: tuple[Float[np.ndarray, "*s"], ...]
+    slopes: tuple[Float[np.ndarray, "*s"], ...]
 
 
 def laws(
@@ -33,33 +37,36 @@ def laws(
     """Between rows, or of rows among themselves, in float64."""
     other = x if y is None else y
     shape = len(x), len(other)
-    forward, slopes = ([np.empty(shape) for _ in sites.hidden] for _ in range(2))
+    wholes = tuple([np.empty(shape) for _ in sites.hidden] for _ in range(3))
     with float64():
         for i in range(0, len(x), TILE):
             for j in range(0 if y is not None else i, len(other), TILE):
                 a, b = slice(i, i + TILE), slice(j, j + TILE)
                 same = y is None and i == j
                 found = _pairs(sites, _padded(x[a]), None if same else _padded(other[b]))
-                for whole, part in zip([*forward, *slopes], [*found[0], *found[1]], strict=True):
+                for whole, part in zip(sum(wholes, []), sum(found, []), strict=True):
                     whole[a, b] = np.asarray(part)[: len(x[a]), : len(other[b])]
                     if y is None:
                         whole[b, a] = whole[a, b].T
-    return Laws(tuple(forward), _backward(sites, slopes))
+    return _laws(sites, x @ other.T, *wholes)
 
 
 def own_laws(sites: Sites, x: Float[np.ndarray, "m d"]) -> Laws:
     """Of each row with itself: variances."""
     with float64():
-        forward, slopes = _alone(sites, _padded(x))
-    kept = [[np.asarray(one)[: len(x)] for one in found] for found in (forward, slopes)]
-    return Laws(tuple(kept[0]), _backward(sites, kept[1]))
+        parts = _alone(sites, _padded(x))
+    return _laws(
+        sites,
+        np.sum(x**2, axis=1),
+        *([np.asarray(one)[: len(x)] for one in found] for found in parts),
+    )
 
 
-def _backward(sites: Sites, slopes) -> tuple[np.ndarray, ...]:
-    found = [np.full(slopes[-1].shape, variance(sites.readout.weight))]
+def _laws(sites: Sites, inputs, forward, features, slopes) -> Laws:
+    backward = [np.full(slopes[-1].shape, variance(sites.readout.weight))]
     for site, slope in zip(sites.hidden[:0:-1], slopes[:0:-1], strict=True):
-        found.insert(0, variance(site.weight) * found[0] * slope)
-    return tuple(found)
+        backward.insert(0, variance(site.weight) * backward[0] * slope)
+    return Laws(inputs, tuple(forward), tuple(backward), tuple(features), tuple(slopes))
 
 
 def _padded(x: np.ndarray) -> jax.Array:
@@ -69,8 +76,8 @@ def _padded(x: np.ndarray) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _pairs(sites, x, y):
-    """(covariances of h, E f'(h) f'(h')) of each hidden layer."""
-    moments, forward, slopes = Moments.of(x, y), [], []
+    """(covariances of h, E f(h) f(h'), E f'(h) f'(h')) of each hidden layer."""
+    moments, forward, features, slopes = Moments.of(x, y), [], [], []
     for number, site in enumerate(sites.hidden):
         fan_in = x.shape[1] if number == 0 else 1
         weight, bias = variance(site.weight, fan_in), variance(site.bias)
@@ -80,8 +87,9 @@ def _pairs(sites, x, y):
         moments = eqx.tree_at(lambda m: m.ntk, moments, jnp.ones_like(moments.ntk))
         if site.activation is not None:
             moments = site.activation.kernel(None, moments)
+        features.append(moments.xy)
         slopes.append(moments.ntk)
-    return forward, slopes
+    return forward, features, slopes
 
 
 @functools.partial(jax.jit, static_argnums=0)

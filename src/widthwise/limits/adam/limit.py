@@ -8,6 +8,7 @@ import numpy as np
 
 from widthwise import settings
 from widthwise.learner import AbstractLearner, Adam
+from widthwise.limits.adam.blocks import Memory, blocks_of
 from widthwise.limits.adam.half import Half, taken
 from widthwise.limits.adam.neurons import GROUP, Counts, bytes_needed
 from widthwise.limits.adam.pool import Pool, pool_of
@@ -24,7 +25,8 @@ from widthwise.problem import Problem, loss_value
 from widthwise.run import Trajectory
 from widthwise.scaling import AbstractScaling
 
-INPUT_SHARE = 2  # one in so many of the first layer's neurons moves the inputs' weights
+MANY_INPUTS = 256  # past which weights of the inputs cost more than they are worth, and half of
+# the first layer's neurons move them
 KEPT = 4e9  # bytes that the neurons' fields at the training rows may take
 APART = 0.2  # difference of the halves, over the function's change, that sampling does not make
 
@@ -41,7 +43,8 @@ class AdamLimit(AbstractLimit):
     that a hidden weight joins are independent. That law is sampled: fields of neurons are drawn
     from their exact Gaussian processes (past 4,096 training rows through random networks of width
     2,048), and every sampled entry keeps its own moments. What is not sampled is exact: steps,
-    batches, schedules, losses, the readout's bias. The error, of order samples^-1/2, is told in
+    batches, schedules, losses, the readout's bias, and the part of steps that is linear in the
+    averaged gradients (up to 4,096 training rows). The error, of order samples^-1/2, is told in
     the run's notes; it comes from two independent halves, whose mean is the answer.
 
     From the initial function of a finite network, or from zero. With b1 = b2 = 0 this is sign
@@ -61,7 +64,7 @@ class AdamLimit(AbstractLimit):
     network: AbstractLayer
     scaling: AbstractScaling
     learner: Adam
-    samples: int = 49_152
+    samples: int = 40_960
 
     def __check_init__(self):
         settings.whole(self, "samples", low=HALVES * GROUP)
@@ -83,11 +86,14 @@ class AdamLimit(AbstractLimit):
 
     def check(self, problem: Problem) -> None:
         """Raises MemoryError for neurons that do not fit."""
-        need = HALVES * bytes_needed(
-            self.sites(problem), self.counts(problem), len(problem.x_train)
+        sites, counts, (n, d) = self.sites(problem), self.counts(problem), problem.x_train.shape
+        entries = sum(
+            block.neurons * block.entries(d, counts.outputs) for block in blocks_of(sites, counts)
         )
+        need = HALVES * (bytes_needed(sites, counts, n) + 4 * len(Memory._fields) * entries)
         rows = f"{len(problem.x_train):,} training rows"
-        check_free(int(1.3 * need), f"The Adam limit's neurons at {rows}", "use fewer rows")
+        remedy = f"use fewer rows, or limit={type(self).__name__}(..., samples=...) with fewer"
+        check_free(int(1.3 * need), f"The Adam limit's neurons at {rows}", remedy)
 
     def sites(self, problem: Problem) -> Sites:
         """The constants of the layers."""
@@ -96,8 +102,10 @@ class AdamLimit(AbstractLimit):
     def counts(self, problem: Problem) -> Counts:
         """Neurons of a half, in groups: as many as are asked for, or as fit into 4 GB."""
 
+        share = 1 if problem.x_train.shape[1] <= MANY_INPUTS else 2
+
         def of(groups: int) -> Counts:
-            return Counts(groups, -(-groups // INPUT_SHARE), problem.y_train.shape[1])
+            return Counts(groups, -(-groups // share), problem.y_train.shape[1])
 
         groups, sites = -(-self.samples // (HALVES * GROUP)), self.sites(problem)
         need = HALVES * bytes_needed(sites, of(groups), len(problem.x_train))
@@ -127,7 +135,7 @@ class _Prepared(AbstractPrepared):
         zero = np.zeros_like(problem.y_train), np.zeros_like(problem.y_test)
         f_train, f_test = zero if start is None else (start.train, start.test)
         halves = tuple(
-            Half(one.sites, one.counts, layers, problem.x_train)
+            Half(one.sites, one.counts, layers, self.pool.kernels, problem.x_train)
             for one, layers in zip(self.pool.neurons, self.pool.layers, strict=True)
         )
         name = repr((self.limit, self.order, self.logs, float(np.sum(f_train))))
@@ -168,7 +176,8 @@ class _Prepared(AbstractPrepared):
         ]
         if 2 * share > APART:
             notes.append(
-                "The two halves come apart: training is past the edge of stability, where steps of "
-                "one size turn around the minimum; raise eps, lower lr or let it fall (Cosine())."
+                "The two halves come apart: neurons are too few, or training is past the edge of "
+                "stability, where steps of one size turn around the minimum; give more samples, "
+                "raise eps, lower lr or let it fall (Cosine())."
             )
         return (*notes, *growth_told(lost))

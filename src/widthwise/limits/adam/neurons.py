@@ -42,7 +42,8 @@ def shapes(sites: Sites, counts: Counts, rows: int) -> list[tuple[tuple[int, ...
         behind = (*sites.hidden, sites.readout)[number + 1]
         moving = CHUNKS * (counts.input_groups if number == 0 else counts.groups)
         moving *= site.weight.rate > 0 or site.bias.rate > 0
-        read = CHUNKS * counts.groups * (behind.weight.rate > 0)
+        # a layer that has its bias alone to move reads features all the same
+        read = CHUNKS * counts.groups * (behind.weight.rate > 0 or behind.bias.rate > 0)
         own, sloped = (1, rows) if number + 1 == depth else (rows, 0)
         found.append((
             (moving, own, counts.outputs, CHUNK), (moving, sloped, CHUNK),

@@ -7,8 +7,10 @@ from typing import final
 import numpy as np
 from jaxtyping import Float
 
+from widthwise.limits.adam.blocks import blocks_of
 from widthwise.limits.adam.carried import images_of
 from widthwise.limits.adam.half import Neurons, drawn
+from widthwise.limits.adam.linear import Kernels, kernels_of
 from widthwise.limits.adam.neurons import Counts, Layer
 from widthwise.limits.adam.sites import Sites
 from widthwise.limits.halves import HALVES
@@ -21,8 +23,15 @@ class Pool:
 
     def __init__(self, sites: Sites, counts: Counts, x_train: Float[np.ndarray, "n d"]):
         self.neurons = tuple(
-            Neurons(sites, counts, images_of(sites, x_train, half), half) for half in range(HALVES)
+            Neurons(sites, counts, images, half)
+            for half, images in enumerate(images_of(sites, x_train, HALVES))
         )
+
+    @functools.cached_property
+    def kernels(self) -> Kernels | None:
+        """Tangent kernels of the training rows, which both halves share."""
+        one = self.neurons[0]
+        return kernels_of(blocks_of(one.sites, one.counts), one.images, None)
 
     @functools.cached_property
     def layers(self) -> tuple[tuple[Layer, ...], ...]:

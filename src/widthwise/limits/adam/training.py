@@ -8,9 +8,9 @@ from jaxtyping import Float
 from threadpoolctl import threadpool_limits
 
 from widthwise.learner import Adam
-from widthwise.limits.adam.blocks import Batch, Memory
+from widthwise.limits.adam.blocks import Batch
 from widthwise.limits.adam.compiled import pace_of
-from widthwise.limits.adam.half import Half, Moved
+from widthwise.limits.adam.half import Half, Kept, Moved
 from widthwise.limits.base import Work
 from widthwise.limits.descent import loss_slope
 from widthwise.problem import Problem, batches, check_growth, logged_steps, loss_value
@@ -32,7 +32,7 @@ class _Done(NamedTuple):
 
     step: int
     taken: np.ndarray  # from the outputs of the batch that comes next
-    memories: tuple[tuple[Memory, ...], ...]
+    kept: tuple[Kept, ...]
     log: tuple[Logged, ...]
 
 
@@ -106,15 +106,15 @@ class Training:
         self._log.append(Logged(step, taken, tuple(half.moved() for half in self._halves)))
 
     def _keep(self, step: int, taken: np.ndarray) -> None:
-        memories = tuple(half.memories for half in self._halves)
-        self._work.keep(self._name, _Done(step, taken, memories, tuple(self._log)))
+        kept = tuple(half.kept for half in self._halves)
+        self._work.keep(self._name, _Done(step, taken, kept, tuple(self._log)))
 
     def _resumed(self) -> tuple[int, np.ndarray] | None:
         done = self._work.kept(self._name)
         if done is None:
             return None
-        for half, memories in zip(self._halves, done.memories, strict=True):
-            half.memories = memories
+        for half, kept in zip(self._halves, done.kept, strict=True):
+            half.kept = kept
         self._log = list(done.log)
         self._work.advance(done.step / self._learner.steps)
         return done.step, done.taken
