@@ -1,1 +1,1 @@
-"""Problems with a training loop of their own: word vectors, few-shot learning."""
+"""Studies with a training loop of their own: word vectors, few-shot learning, optimisers."""
