@@ -78,7 +78,7 @@ def test_the_finding_holds_every_method(found):
     assert [row[0] for row in finding.table.rows] == list(found)
     assert finding.numbers["training loss"]["share_closed"][FINITE] == 1
     assert finding.numbers["training loss"]["share_closed"][DESCENT] == 0
-    assert len(finding.panels[0].series) == 7 and len(finding.panels[1].series) == 6
+    assert len(finding.panels[0].series) == 6 and len(finding.panels[1].series) == 6
 
 
 def outcome(loss, score, seed):

@@ -152,9 +152,7 @@ def _panels(found: dict[str, Tuned]) -> tuple[Panel, ...]:
         known = [one for one in tuned.best if len(one.train_loss)]
         lost = np.mean([one.train_loss for one in known], axis=0) if known else np.zeros(0)
         rate = tuned.best[0].lr
-        if rate is None:  # a flow has times of its own: where it ends
-            ends = _steps(found)
-            curves.append(Series(name, ends, (max(float(lost[-1]), 1e-12),) * 2, style="dashed"))
+        if rate is None:  # a flow has times of its own, and ends at rounding
             continue
         steps = known[0].steps[1:]
         curves.append(Series(name, tuple(map(float, steps)), tuple(map(float, lost[1:]))))
@@ -168,8 +166,3 @@ def _panels(found: dict[str, Tuned]) -> tuple[Panel, ...]:
         Panel("Choice of the step size", "step size over the best", "loss on rows held out",
               tuple(choices), "log", "log"),
     )  # fmt: skip
-
-
-def _steps(found: dict[str, Tuned]) -> tuple[float, float]:
-    steps = found[FINITE].best[0].steps
-    return float(steps[1]), float(steps[-1])
