@@ -120,7 +120,12 @@ def test_interruption_keeps_what_is_finished(call, houses, tmp_path, monkeypatch
 
 def test_signal_in_a_process_of_its_own(call, houses, tmp_path):
     words = ["compare", str(houses), *SMALL, "--out", "out"]
-    start = [sys.executable, "-c", "from widthwise.cli import main; main()", *words]
+    # it waits for the signal once a member is kept: on a busy machine it would be done before
+    waiting = (
+        "import time; from widthwise.cli import main; from widthwise.shelf import Shelf; "
+        "put = Shelf.put; Shelf.put = lambda *all: (put(*all), time.sleep(60)); main()"
+    )
+    start = [sys.executable, "-c", waiting, *words]
     process = subprocess.Popen(
         start, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -123,6 +123,7 @@ def test_features_move_as_classified(learner, lr):
         assert abs(changed) < 0.2, (scaling, changed)
 
 
+@pytest.mark.slow
 def test_standard_adam_at_one_over_width_blows_up():
     """Why Standard() steps like n^-3/2 under Adam: at n^-1 outputs grow with the width."""
     at_one = ABC(a=(0, 0, 0), b=(0, 0.5, 0.5), c=(1, 1, 1))

@@ -132,6 +132,7 @@ def test_richness_is_a_step_size_and_a_readout():
     np.testing.assert_allclose(found.predictions, expected.predictions, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_float32_is_enough_and_bfloat16_nearly():
     exact = limit_of(DEEP, learner_of()).trajectory.predictions[-1]
     cases: Any = (("float32", 1e-5), ("bfloat16", 2e-2))
