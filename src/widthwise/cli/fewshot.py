@@ -72,14 +72,13 @@ def fewshot(
 
 def _report(study: Any, known: Any, found: Any, source: Path, out: Path):
     """The page, and what it was made from."""
-    from widthwise.reporting import Result, cite, report
+    from widthwise.reporting import Result, listed, report
     from widthwise.reporting.build import settings_of
     from widthwise.tasks.fewshot import FewShot, Study, finding_of
     from widthwise.tasks.fewshot.drawings import RESAMPLED
 
     finding, setting = finding_of(study, found), study.setting
     rows = [row for row in settings_of(study, Study()) if row["name"] != "setting"]
-    citations = dict.fromkeys(x for source in finding.sources for x in cite(source))
     words = [f"--widths {_words(study.widths)}", f"--kernels {_words(study.kernels)}",
              f"--seeds {study.seeds}", f"--epochs {setting.epochs}", f"--way {setting.way}",
              f"--shot {setting.shot}", f"--out {out}"]  # fmt: skip
@@ -93,7 +92,7 @@ def _report(study: Any, known: Any, found: Any, source: Path, out: Path):
         },
         settings=[*rows, *settings_of(setting, FewShot())],
         findings=[finding.to_json()],
-        sources=[{"key": c.key, "citation": c.text, "used": c.where} for c in citations],
+        sources=listed(finding.sources),
         seed=setting.split,
         seconds={
             f"{member.name}, seed {run.seed}": round(sum(run.seconds), 1)

@@ -86,12 +86,11 @@ def _report(study: Any, rows: Any, found: Any, asked: dict[str, Any], out: Path)
     """The page, and what it was made from."""
     import shlex
 
-    from widthwise.reporting import Result, cite, report
-    from widthwise.reporting.build import settings_of
+    from widthwise.reporting import Result, listed, report
+    from widthwise.reporting.build import described, settings_of
     from widthwise.tasks.optimiser_gap import OptimiserGap, finding_of
 
     finding, settings = finding_of(found), settings_of(study, OptimiserGap())
-    citations = dict.fromkeys(x for source in finding.sources for x in cite(source))
     words = ["widthwise", "optimiser-gap", asked["data"]]
     for name in ("target", "task", "train", "test"):
         values = asked[name] if isinstance(asked[name], list) else [asked[name]]
@@ -103,19 +102,12 @@ def _report(study: Any, rows: Any, found: Any, asked: dict[str, Any], out: Path)
         title=f"What the optimiser explains, on {rows.name}",
         headline=(finding.sentence,),
         network=repr(study.network),
-        data={
-            "name": rows.name, "task": rows.task, "n_train": len(rows.x_train),
-            "n_test": len(rows.x_test), "n_features": rows.x_train.shape[1],
-            "n_outputs": rows.n_outputs, "notes": list(rows.notes),
-        },
+        data=described(rows),
         settings=settings,
         findings=[finding.to_json()],
-        sources=[{"key": c.key, "citation": c.text, "used": c.where} for c in citations],
+        sources=listed(finding.sources),
         seed=study.seed,
-        seconds={
-            name: round(sum(one.seconds for one in (*tuned.tried, *tuned.best[1:])), 1)
-            for name, tuned in found.items()
-        },
+        seconds={name: round(tuned.seconds, 1) for name, tuned in found.items()},
         warnings=list(dict.fromkeys(
             f"{name}: {note}" for name, tuned in found.items() for note in tuned.best[0].notes
         )),

@@ -83,7 +83,7 @@ def words(
 
 def _report(found, asked, corpus: Path, out: Path):
     """The page and its JSON."""
-    from widthwise.reporting import Result, cite, report
+    from widthwise.reporting import Result, listed, report
     from widthwise.reporting.build import settings_of
     from widthwise.tasks.words import BagOfWords
     from widthwise.tasks.words.study import Study
@@ -91,12 +91,6 @@ def _report(found, asked, corpus: Path, out: Path):
     rows = settings_of(asked, Study())
     rows = [row for row in rows if row["name"] != "settings"]
     rows += settings_of(asked.settings, BagOfWords())
-    citations = {
-        citation: None
-        for finding in found.findings
-        for source in finding.sources
-        for citation in cite(source)
-    }
     result = Result(
         title=f"Word vectors at every width, from {corpus.name}",
         headline=(_main(found).sentence,),
@@ -107,9 +101,7 @@ def _report(found, asked, corpus: Path, out: Path):
         },
         settings=rows,
         findings=[finding.to_json() for finding in found.findings],
-        sources=[
-            {"key": c.key, "citation": c.text, "used": c.where} for c in citations
-        ],
+        sources=listed(source for finding in found.findings for source in finding.sources),
         seconds={
             f"width {'∞' if m.width == math.inf else m.width}, seed {m.seed}": round(m.seconds, 1)
             for m in found.members

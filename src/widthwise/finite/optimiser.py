@@ -59,9 +59,7 @@ def optimiser(
 
 
 def _clip(
-    net: AnyNetwork,
-    learner: GradientDescent,
-    factor: float | Float[Array, ""],
+    net: AnyNetwork, learner: GradientDescent, factor: float | Float[Array, ""]
 ) -> optax.GradientTransformation:
     """Bounds norms in width-free coordinates, where they are the same at every width."""
     if learner.clip is None:

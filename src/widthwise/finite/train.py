@@ -150,14 +150,7 @@ def train(
     return NetworkState(net, jax.tree.map(np.asarray, parameters)), log.trajectory()
 
 
-def _start(
-    net: AnyNetwork,
-    problem: Problem,
-    learner,
-    seed: int,
-    order: int,
-    dtype: str,
-):
+def _start(net: AnyNetwork, problem: Problem, learner, seed: int, order: int, dtype: str):
     """(initial parameters, the directions that gradients are projected onto or None)."""
     projection = getattr(learner, "projection", None)
     if projection is None:

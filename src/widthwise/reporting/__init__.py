@@ -6,6 +6,7 @@
 
 from widthwise.reporting.cite import Citation as Citation
 from widthwise.reporting.cite import cite as cite
+from widthwise.reporting.cite import listed as listed
 from widthwise.reporting.render import render as render
 from widthwise.reporting.result import Result as Result
 from widthwise.reporting.result import load as load

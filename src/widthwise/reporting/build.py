@@ -71,11 +71,7 @@ def build(
         title=f"One network at every width, on {data.name}",
         headline=(*headline(measured, families), findings[-1].sentence),
         network=repr(family.network),
-        data={
-            "name": data.name, "task": data.task, "n_train": len(data.x_train),
-            "n_test": len(data.x_test), "n_features": data.x_train.shape[1],
-            "n_outputs": data.n_outputs, "notes": list(data.notes),
-        },
+        data=described(data),
         settings=[*(settings or _settings_of_families(families)), *_step_sizes(families)],
         findings=[finding.to_json() for finding in findings],
         open_cells=_open_cells(families),
@@ -87,6 +83,15 @@ def build(
         warnings=_notes(families),
         command=command,
     )  # fmt: skip
+
+
+def described(data: Any) -> dict[str, Any]:
+    """What a page tells of a data set."""
+    return {
+        "name": data.name, "task": data.task, "n_train": len(data.x_train),
+        "n_test": len(data.x_test), "n_features": data.x_train.shape[1],
+        "n_outputs": data.n_outputs, "notes": list(data.notes),
+    }  # fmt: skip
 
 
 def settings_of(asked: Any, usual: Any) -> list[dict[str, Any]]:

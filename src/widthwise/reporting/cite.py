@@ -3,6 +3,7 @@
 import functools
 import re
 import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -110,3 +111,9 @@ def _untex(text: str) -> str:
         text = re.sub(rf"\{{?{re.escape(command)}(?![A-Za-z])\s*\}}?", letter, text)
     text = re.sub(r"[{}]", "", text).replace("---", "—").replace("--", "–").replace("~", " ")
     return " ".join(text.split())
+
+
+def listed(sources: Iterable[str]) -> list[dict[str, str]]:
+    """The citations of these sources as a page lists them, each once."""
+    found = dict.fromkeys(citation for source in sources for citation in cite(source))
+    return [{"key": one.key, "citation": one.text, "used": one.where} for one in found]

@@ -74,7 +74,7 @@ def finding_of(found: dict[str, Tuned]) -> Finding:
         best = tuned.best
         rows.append((
             name, best[0].lr,
-            *Measured.of([one.train_loss[-1] if len(one.train_loss) else math.inf for one in best]),
+            *Measured.of([one.last_loss for one in best]),
             *Measured.of([one.test_score for one in best]),
             *Measured.of([one.test_loss for one in best]),
             len(tuned.tried), "yes" if tuned.inside else "no",
@@ -104,8 +104,7 @@ def gap_of(found: dict[str, Tuned], measure: Any) -> Gap:
 
 
 def _log_loss(tuned: Tuned) -> Float[np.ndarray, " s"]:
-    last = [one.train_loss[-1] if len(one.train_loss) else math.inf for one in tuned.best]
-    return -np.log(np.maximum(last, 1e-300))
+    return -np.log(np.maximum([one.last_loss for one in tuned.best], 1e-300))
 
 
 def _score(tuned: Tuned) -> Float[np.ndarray, " s"]:

@@ -90,7 +90,7 @@ class AtInfinity(AbstractMethod):
 
     def limit(self, lr: float | None) -> AbstractLimit:
         learner = self.learner
-        if not isinstance(learner, GradientFlow) and lr is not None:
+        if lr is not None:
             learner = dataclasses.replace(learner, lr=lr)
         chosen = None
         if isinstance(learner, Adam):
@@ -107,7 +107,6 @@ class AtInfinity(AbstractMethod):
 
     def on(self, problem):
         net = drawn_network(self.network, self.width, NTK(), problem)
-        at_once = isinstance(self.learner, GradientFlow)  # no batches: one spectrum serves all
 
         @functools.lru_cache(maxsize=1)  # while it is held, the next finds its neurons
         def prepared(lr, order):
@@ -116,7 +115,8 @@ class AtInfinity(AbstractMethod):
         def train(lr, seed):
             function = InitialFunction(net, seed)
             start = Start(function(problem.x_train), function(problem.x_test), function)
-            trained = prepared(lr, 0 if at_once else seed).train(start)
+            # without a step size there are no batches: one spectrum serves all seeds
+            trained = prepared(lr, 0 if lr is None else seed).train(start)
             found = trained.trajectory
             return Trained(found.steps, found.train_loss, found.predictions[-1], trained.notes)
 

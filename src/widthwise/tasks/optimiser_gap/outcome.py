@@ -1,5 +1,6 @@
 """What one training of one method came to, on rows held apart for choosing and for testing."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -52,6 +53,11 @@ class Outcome(NamedTuple):
     test_score: float
     seconds: float
     notes: tuple[str, ...] = ()
+
+    @property
+    def last_loss(self) -> float:
+        """On the training rows, after the last step."""
+        return float(self.train_loss[-1]) if len(self.train_loss) else math.inf
 
 
 def split_of(data: Data, loss: LossName, held_out: int | None, seed: int) -> Split:

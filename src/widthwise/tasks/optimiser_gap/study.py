@@ -37,6 +37,11 @@ class Tuned(NamedTuple):
         rates = [one.lr for one in self.tried]
         return len(rates) < 2 or rates[0] != self.best[0].lr != rates[-1]
 
+    @property
+    def seconds(self) -> float:
+        """Of all trainings."""
+        return sum(one.seconds for one in (*self.tried, *self.best[1:]))  # seed 0 is among tried
+
 
 @dataclasses.dataclass(frozen=True)
 class OptimiserGap:
@@ -191,8 +196,7 @@ class _One:
 def _said(name: str, tuned: Tuned, split: Split) -> str:
     rate = tuned.best[0].lr
     at = "" if rate is None else f" at step size {rate:.3g} of {len(tuned.tried)} tried"
-    loss = np.mean([one.train_loss[-1] for one in tuned.best])
+    loss = np.mean([one.last_loss for one in tuned.best])
     score = np.mean([one.test_score for one in tuned.best])
     shown = f"{score:.2%} right" if split.problem.task == "classification" else f"R² {score:.3f}"
-    spent = sum(one.seconds for one in {id(x): x for x in (*tuned.tried, *tuned.best)}.values())
-    return f"{name}{at}: training loss {loss:.3g}, {shown} ({spent:.0f} s)."
+    return f"{name}{at}: training loss {loss:.3g}, {shown} ({tuned.seconds:.0f} s)."
