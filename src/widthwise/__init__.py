@@ -14,7 +14,7 @@ _MODULES = ("data", "finite", "kernels", "limits", "measure", "network", "report
 _HOMES = {
     "family": ("Family", "Member"),
     "kernels": ("MonteCarlo", "kernel_matrix"),
-    "learner": ("Adam", "GradientDescent", "GradientFlow", "Posterior"),
+    "learner": ("Adam", "GradientDescent", "GradientFlow", "Posterior", "SignDescent"),
     "projection": ("Projection",),
     "reporting": ("report",),
     "run": ("Run",),

@@ -15,6 +15,7 @@ from .learner import Adam as Adam
 from .learner import GradientDescent as GradientDescent
 from .learner import GradientFlow as GradientFlow
 from .learner import Posterior as Posterior
+from .learner import SignDescent as SignDescent
 from .network import *  # noqa: F403  the package is the registry
 from .projection import Projection as Projection
 from .reporting import report as report

@@ -18,7 +18,7 @@ from widthwise.finite.stepsize import (
 )
 from widthwise.finite.train import InitialFunction
 from widthwise.kernels import MonteCarlo, kernel_matrix
-from widthwise.learner import AbstractLearner, Adam, GradientDescent, Posterior
+from widthwise.learner import AbstractLearner, Entrywise, Posterior, Stepwise
 from widthwise.limits.base import AbstractLimit, AbstractPrepared, EmptyCell, Start, Work
 from widthwise.limits.descent import largest_stable_step
 from widthwise.limits.table import check_chosen, check_rules, lookup, regime
@@ -244,7 +244,7 @@ class Family:
         sentence = f"{type(self.learner).__name__} is for width=inf: use GradientDescent()."
         if isinstance(self.learner, Posterior):
             sentence = "a finite network's posterior is not computed yet: use width=inf."
-        if not isinstance(self.learner, GradientDescent | Adam):
+        if not isinstance(self.learner, Stepwise):
             found = [OpenCell(w, sentence) for w in self.widths if w != math.inf]
         if math.inf in self.widths:
             try:
@@ -311,9 +311,9 @@ def with_step_size(
     the first steps only, and training is tried from there downwards. One step size serves all
     widths.
     """
-    if not isinstance(learner, GradientDescent | Adam) or learner.lr is not None:
+    if not isinstance(learner, Stepwise) or learner.lr is not None:
         return learner
-    if isinstance(learner, Adam):
+    if isinstance(learner, Entrywise):
         first = largest_first_step(network, scaling, problem, learner.loss)
         largest = largest_step_by_trial(network, scaling, problem, learner, first)
     else:
@@ -343,7 +343,7 @@ def _cost(width: float) -> float:
 
 
 def _train_finite(member, learner, problem, seed, order, logs, advance) -> Run:
-    if not isinstance(learner, GradientDescent | Adam):
+    if not isinstance(learner, Stepwise):
         raise EmptyCell(
             f"{type(learner).__name__} is for width=inf: at width {member.width} use "
             "GradientDescent() or Adam()."

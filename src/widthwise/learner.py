@@ -9,6 +9,7 @@ from widthwise import settings
 from widthwise.projection import Projection, projection_of
 from widthwise.schedule import AbstractSchedule, Constant
 
+SMALLEST = 1e-37  # eps, below which float32 knows only zero
 LossName = Literal["mse", "cross_entropy"]
 ClipBy = Literal["tensor", "global"]
 
@@ -83,9 +84,7 @@ class GradientDescent(AbstractLearner):
 
     def __check_init__(self):
         _check_descent(self)
-        settings.number(self, "momentum")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum is {self.momentum}: it lies between 0 and 1.")
+        _check_fraction(self, "momentum")
         settings.number(self, "ridge", low=0)
         _check_safety(self)
         if self.clip is not None:
@@ -141,7 +140,10 @@ class Adam(AbstractLearner):
             quadratic model, its half, its quarter, ... the first at which a network of width 64
             trains.
         b1, b2: decay of the first and second moment.
-        eps: added to the root of the second moment, in width-free units (gradient times n^d).
+        eps: added to the root of the second moment, in width-free units (gradient times n^d);
+            1e-37 or more.
+        bias_correction: whether the moments are divided by the weight of the gradients they have
+            seen, 1 - b^steps; without it they start from zero.
         steps, batch_size, weight_decay, loss, schedule: as for `GradientDescent`.
         safety: the stated factor of the default step size; momentum adds up about
             1 / (1 - b1) steps of one sign, hence a tenth.
@@ -155,6 +157,7 @@ class Adam(AbstractLearner):
     b1: float = 0.9
     b2: float = 0.999
     eps: float = 1e-8
+    bias_correction: bool = True
     weight_decay: float = 0.0
     loss: LossName = "mse"
     schedule: AbstractSchedule = Constant()
@@ -162,12 +165,51 @@ class Adam(AbstractLearner):
 
     def __check_init__(self):
         _check_descent(self)
-        for name in ("b1", "b2"):
-            settings.number(self, name)
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: it lies between 0 and 1.")
-        settings.number(self, "eps", above=0)
+        _check_fraction(self, "b1")
+        _check_fraction(self, "b2")
+        settings.number(self, "eps", low=SMALLEST)
+        if not isinstance(self.bias_correction, bool):
+            raise TypeError(f"bias_correction is {self.bias_correction!r}: give True or False.")
         _check_safety(self)
+
+
+class SignDescent(AbstractLearner):
+    """Steps of one size along the sign of the averaged gradient (signum), softened by eps.
+
+    >>> SignDescent(steps=100).momentum
+    0.9
+
+    A step is m / (|m| + eps) with m = momentum * m + (1 - momentum) * gradient. Without momentum
+    it is Adam with b1 = b2 = 0.
+
+    Args:
+        lr, safety: as for `Adam`.
+        momentum: 0 to below 1.
+        eps: added to the size of m, in width-free units (gradient times n^d); 1e-37 or more.
+        steps, batch_size, weight_decay, loss, schedule: as for `GradientDescent`.
+    """
+
+    kind: ClassVar[str] = "Adam"
+    entrywise: ClassVar[bool] = True
+    lr: float | None = None
+    steps: int = 400
+    batch_size: int | None = None
+    momentum: float = 0.9
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    loss: LossName = "mse"
+    schedule: AbstractSchedule = Constant()
+    safety: float = 0.1
+
+    def __check_init__(self):
+        _check_descent(self)
+        _check_fraction(self, "momentum")
+        settings.number(self, "eps", low=SMALLEST)
+        _check_safety(self)
+
+
+Entrywise = Adam | SignDescent  # what the limits of the Adam column are known for
+Stepwise = GradientDescent | Entrywise  # what trains a finite network
 
 
 class Posterior(AbstractLearner):
@@ -193,6 +235,12 @@ class Posterior(AbstractLearner):
             settings.number(self, "noise", above=0)
         if self.kernel not in ("nngp", "ntk"):
             raise ValueError(f"kernel is {self.kernel!r}: choose 'nngp' or 'ntk'.")
+
+
+def _check_fraction(learner, name: str) -> None:
+    settings.number(learner, name)
+    if not 0 <= getattr(learner, name) < 1:
+        raise ValueError(f"{name} is {getattr(learner, name)}: it lies between 0 and 1.")
 
 
 def _check_safety(learner) -> None:

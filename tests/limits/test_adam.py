@@ -24,6 +24,14 @@ MIXED = (
     >> ww.Readout(bias_multiplier=0.7, weight_variance=1.0)
 )
 NORMED = ww.Dense() >> ww.LayerNorm() >> ww.Relu() >> ww.Readout()
+BARE = (
+    ww.Dense(bias_multiplier=0.0)
+    >> ww.Relu()
+    >> ww.Dense(bias_multiplier=0.0)
+    >> ww.Abs()
+    >> ww.Readout(bias_multiplier=0.0)
+)
+BOUNDED = ww.Dense(bias_multiplier=0.0) >> ww.Tanh() >> ww.Readout(bias_multiplier=0.0)
 FROZEN = ww.Dense(lr_multiplier=0.0) >> ww.Relu() >> ww.Readout(lr_multiplier=0.0)
 SIGN: Any = dict(b1=0.0, b2=0.0)
 
@@ -126,6 +134,63 @@ def test_finite_networks_approach_it(network, outputs, settings, scaling):
     assert wide < 0.12
 
 
+def test_finite_networks_under_signs_with_momentum_approach_it():
+    learner = ww.SignDescent(lr=0.02, steps=10, eps=0.1)
+    narrow, wide = gaps(MIXED, learner, problem(2), (32, 1024), 2, 8192)
+    assert wide < 0.5 * narrow
+    assert wide < 0.12
+
+
+def test_signs_without_momentum_are_adam_without_memory():
+    data, common = problem(2), dict(lr=0.03, steps=5, eps=1e-3, batch_size=7)
+    one = limit_of(MIXED, ww.SignDescent(momentum=0.0, **common), data, 1024).trajectory
+    two = limit_of(MIXED, ww.Adam(**SIGN, **common), data, 1024).trajectory
+    np.testing.assert_allclose(one.predictions, two.predictions, rtol=1e-5, atol=1e-6)
+
+
+def test_a_first_step_that_is_not_corrected_is_longer():
+    """(1 - b1) / sqrt(1 - b2) times that of signs, where eps is far below the gradients."""
+    data, common = problem(), dict(steps=1, eps=1e-12)
+    long = limit_of(RELU, ww.Adam(lr=0.01, bias_correction=False, **common), data, 1024)
+    short = limit_of(RELU, ww.Adam(lr=0.01 * 0.1 / np.sqrt(0.001), **common), data, 1024)
+    both = (one.trajectory.predictions[-1] for one in (long, short))
+    np.testing.assert_allclose(*both, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_finite_networks_without_correction_approach_it():
+    learner = ww.Adam(lr=0.01, steps=10, eps=1e-3, b2=0.9, bias_correction=False)
+    narrow, wide = gaps(RELU, learner, problem(), (32, 1024), 2, 8192)
+    assert wide < 0.5 * narrow
+    assert wide < 0.12
+
+
+def test_finite_networks_that_decay_approach_it():
+    """Weights shrink to .7 of their sizes: a third of the initial function is left."""
+    data, common = problem(2), dict(lr=0.03, steps=10, eps=1e-2, schedule=ww.Cosine())
+    learner = ww.Adam(weight_decay=2.0, **common)
+    narrow, wide = gaps(BARE, learner, data, (32, 1024), 2, 8192)
+    assert wide < 0.5 * narrow
+    found, still = (limit_of(BARE, one, data) for one in (learner, ww.Adam(**common)))
+    last = found.trajectory.predictions[-1]
+    assert rms(last - still.trajectory.predictions[-1]) > 5 * wide
+    there = found.state.predict(data.x_test, False).value
+    np.testing.assert_allclose(there, last, atol=1e-6)
+
+
+def test_decay_alone_shrinks_the_initial_function_and_the_features():
+    data = problem()
+    learner = ww.Adam(lr=0.1, steps=2, eps=1e9, weight_decay=1.0)
+    start = Start(1 + data.y_train, 1 + data.y_test, lambda x: np.ones((len(x), 1)))
+    found = limit_of(BARE, learner, data, 1024, start=start)
+    np.testing.assert_allclose(
+        found.trajectory.predictions[-1], 0.9**6 * (1 + data.y_test), rtol=1e-4
+    )
+    np.testing.assert_allclose(found.state.predict(data.x_test, False).value, 0.9**6, rtol=1e-4)
+    for depth, kernels in enumerate(found.trajectory.kernels.values(), start=1):
+        np.testing.assert_allclose(kernels[-1], 0.9 ** (4 * depth) * kernels[0])
+
+
 def test_cross_entropy_and_prediction_at_new_rows(tmp_path):
     data = ww.data.load("iris")
     learner = ww.Adam(lr=0.02, steps=30, eps=1e-2, loss="cross_entropy")
@@ -176,12 +241,13 @@ def test_a_training_that_was_cut_off_goes_on(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "network, scaling, learner, sentence",
     [
-        (RELU, ww.NTK(), ww.Adam(weight_decay=0.1), "leave weight_decay out, or train finite"),
+        (RELU, ww.NTK(), ww.Adam(weight_decay=0.1), "only shrinks them: leave weight_decay out"),
+        (BOUNDED, ww.NTK(), ww.SignDescent(weight_decay=0.1), "leave weight_decay out"),
         (RELU, ww.Standard(), ww.Adam(), "use NTK"),
         (NORMED, ww.NTK(), ww.Adam(), "plain stacks"),
         (FROZEN, ww.NTK(), ww.Adam(), "no tensor's steps move|cannot be computed"),
     ],
-    ids=["decay", "standard", "layer norm", "untrained"],
+    ids=["biases", "bounded", "standard", "layer norm", "untrained"],
 )
 def test_what_it_refuses(network, scaling, learner, sentence):
     with pytest.raises(EmptyCell, match=sentence):
@@ -200,8 +266,10 @@ def test_a_loss_that_grows_without_bound_is_refused():
 
 def test_an_eps_of_zero_is_refused():
     """Entries whose gradients are all zero, as those of dead inputs are, would step by 0 / 0."""
-    with pytest.raises(ValueError, match="eps of Adam is 0.0: give a finite number over 0"):
+    with pytest.raises(ValueError, match="eps of Adam is 0.0: give a finite number, at least"):
         ww.Adam(eps=0.0)
+    with pytest.raises(ValueError, match="eps of SignDescent is 1e-40"):
+        ww.SignDescent(eps=1e-40)  # 0 in float32
     data = problem()
     data = data._replace(
         x_train=np.c_[data.x_train, np.zeros(20)], x_test=np.c_[data.x_test, np.zeros(10)]

@@ -13,7 +13,7 @@ import pytest
 from widthwise.finite import FiniteNetwork, train
 from widthwise.finite.optimiser import optimiser
 from widthwise.finite.train import sample_loss
-from widthwise.learner import Adam
+from widthwise.learner import Adam, SignDescent
 from widthwise.limits.adam_mean_field import AdamMeanField
 from widthwise.limits.adam_mean_field.constants import layer_of
 from widthwise.limits.adam_mean_field.particles import (
@@ -85,6 +85,10 @@ CASES = {
         3,
     ),
     "classes": (NET, MuP(), Adam(lr=0.05, steps=40, eps=1e-3, loss="cross_entropy"), 4),
+    "signs": (NET, MuP(), SignDescent(lr=0.02, steps=40, eps=1e-2, weight_decay=0.2), 1),
+    "not corrected": (
+        NET, MuP(), Adam(lr=0.02, steps=40, eps=1e-3, b2=0.9, bias_correction=False), 1,
+    ),
 }  # fmt: skip
 
 

@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from widthwise.entrywise import entrywise
 from widthwise.finite.instance import FiniteNetwork
 from widthwise.finite.linearised import AnyNetwork
 from widthwise.finite.projected import Directions, project
-from widthwise.learner import AbstractLearner, Adam, GradientDescent
+from widthwise.learner import AbstractLearner, Entrywise, GradientDescent
 
 
 def optimiser(
@@ -48,11 +49,11 @@ def optimiser(
             _decay(learner.weight_decay, rates),
             scale_by_rate(),
         )
-    assert isinstance(learner, Adam)
+    assert isinstance(learner, Entrywise)
     grow = net.map(lambda one: one.gradient_scale)
     return optax.chain(
         optax.stateless(lambda g, _: jax.tree.map(lambda u, s: s * u, g, grow)),
-        optax.scale_by_adam(learner.b1, learner.b2, learner.eps),
+        entrywise(learner),
         _decay(learner.weight_decay, rates),
         scale_by_rate(),
     )

@@ -14,7 +14,7 @@ from widthwise import settings
 from widthwise.finite import FiniteNetwork
 from widthwise.finite import train as train_finite
 from widthwise.finite.train import NetworkState
-from widthwise.learner import AbstractLearner, Adam, GradientDescent
+from widthwise.learner import AbstractLearner, Adam, GradientDescent, SignDescent, Stepwise
 from widthwise.limits.base import (
     UNKEPT,
     AbstractLimit,
@@ -56,7 +56,7 @@ class Extrapolated(AbstractLimit):
 
     Args:
         network: any network, layers without a rule at infinite width among them.
-        scaling, learner: a rich scaling; gradient descent or Adam.
+        scaling, learner: a rich scaling; gradient descent, Adam or sign descent.
         width: n, the smallest of the three widths.
         seeds: networks drawn at each width, all different, all in the same order of the data.
         seed: another seed draws other networks.
@@ -64,7 +64,7 @@ class Extrapolated(AbstractLimit):
 
     source: ClassVar[str] = "yang2021feature, section 5; richardson1911, pages 307 to 357"
     regime: ClassVar[str] = "rich"
-    learners: ClassVar[tuple[type[AbstractLearner], ...]] = (GradientDescent, Adam)
+    learners: ClassVar[tuple[type[AbstractLearner], ...]] = (GradientDescent, Adam, SignDescent)
     follows_start: ClassVar[bool] = False
     by_name: ClassVar[bool] = True
     network: AbstractLayer
@@ -211,8 +211,8 @@ class _Prepared(AbstractPrepared):
         return self._trained(done)
 
     @property
-    def _learner(self) -> GradientDescent | Adam:
-        assert isinstance(self.limit.learner, GradientDescent | Adam)  # others are refused
+    def _learner(self) -> Stepwise:
+        assert isinstance(self.limit.learner, Stepwise)  # others are refused
         return self.limit.learner
 
     @functools.cached_property

@@ -13,9 +13,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from widthwise.limits.adam import compiled
-from widthwise.limits.adam.compiled import CHUNK, PAIRS, Pace
+from widthwise.limits.adam.compiled import CHUNK, PAIRS
 from widthwise.limits.adam.laws import Laws
 from widthwise.limits.adam.neurons import GROUP, Counts, Layer
+from widthwise.limits.adam.pace import NO_STEP, Pace
 from widthwise.limits.adam.sites import Site, Sites, Tensor
 
 TENSORS = 2  # of a layer: weights and bias
@@ -35,7 +36,7 @@ class Batch(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """Sums of steps less their linear part (linear.py), each times its step size, and Adam's two
+    """Sums of steps less their linear part (linear.py), each times its step size, and the two
     moments, of every entry."""
 
     w: Float[np.ndarray, "c j w"]
@@ -90,9 +91,9 @@ class AbstractBlock(abc.ABC):
         """What sums of steps, of as many chunks as the layers have, do to the outputs."""
         none, chi = Batch.of(rows.x[:0]), np.zeros((0, layers[0].dx.shape[2]), np.float32)
         out = np.zeros((len(rows.rows), chi.shape[1]), np.float32)
-        pace = compiled.pace_of(0.0, 0.0, 0.0, 0.0, 0)  # of no step
         line, fit = np.zeros(TENSORS, np.float32), np.zeros((TENSORS, 2))
-        self.visit(layers, range(len(w)), Memory(w, w, w), pace, none, chi, rows, line, fit, out)
+        moments = Memory(w, w, w)
+        self.visit(layers, range(len(w)), moments, NO_STEP, none, chi, rows, line, fit, out)
         return out
 
 

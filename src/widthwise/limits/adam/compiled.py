@@ -7,12 +7,12 @@ and their sums of steps, and adds what these sums do to the outputs of the next 
 Arrays: `dx` (chunks, rows, outputs, CHUNK) holds the outputs' slopes in pre-activations; where
 these are a slope times a number a neuron (the last layer), the number, with one row, and `slope`
 (chunks, rows, CHUNK), which has no rows otherwise. `y` (chunks, rows, CHUNK + PAIRS - 1) holds
-features. `m`, `v` are Adam's two moments. `w` are sums of steps less `line` times the averaged
+features. `m`, `v` are the two moments. `w` are sums of steps less `line` times the averaged
 gradient m, a number a tensor: what that linear part does is added exactly (linear.py). `fit`
 (tensors, 2) gathers the products of which the next step's line is made.
 """
 
-from typing import NamedTuple, no_type_check
+from typing import no_type_check
 
 import numpy as np
 from numba import njit
@@ -22,25 +22,6 @@ PAIRS = 4  # neurons of the layer before that each neuron is paired with
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
 
-class Pace(NamedTuple):
-    """Adam's numbers at one step, float32."""
-
-    lr: np.float32
-    keep1: np.float32
-    take1: np.float32  # 1 - keep1
-    keep2: np.float32
-    take2: np.float32
-    whole1: np.float32  # 1 - keep1^steps, the weight of all gradients seen
-    whole2: np.float32
-    eps: np.float32
-
-
-def pace_of(lr: float, b1: float, b2: float, eps: float, step: int) -> Pace:
-    """At step 0, 1, ..."""
-    numbers = lr, b1, 1 - b1, b2, 1 - b2, 1 - b1 ** (step + 1), 1 - b2 ** (step + 1), eps
-    return Pace(*map(np.float32, numbers))
-
-
 @njit(nogil=True, cache=True, inline="always")
 @no_type_check
 def _adam(g, gain, pace, line, fit, w, m, v):
@@ -48,10 +29,11 @@ def _adam(g, gain, pace, line, fit, w, m, v):
     for i in range(CHUNK):
         gradient = gain * g[i]
         m[i] = pace.keep1 * m[i] + pace.take1 * gradient
-        v[i] = pace.keep2 * v[i] + pace.take2 * gradient * gradient
+        seen = m[i] if pace.of_mean else gradient
+        v[i] = pace.keep2 * v[i] + pace.take2 * seen * seen
         mean = m[i] / pace.whole1
         g[i] = mean / (np.sqrt(v[i] / pace.whole2) + pace.eps)
-        w[i] += pace.lr * (g[i] - line * mean)
+        w[i] = pace.left * w[i] + pace.lr * (g[i] - line * mean)
     _gather(g, m, fit)
 
 

@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import Float
 
 from widthwise.limits.adam.blocks import TENSORS, Batch, Memory, blocks_of
-from widthwise.limits.adam.compiled import CHUNK, Pace, pace_of
+from widthwise.limits.adam.compiled import CHUNK
 from widthwise.limits.adam.images import AbstractImages
 from widthwise.limits.adam.linear import Kernels, Lines, kernels_of, moves
 from widthwise.limits.adam.neurons import CHUNKS, Counts, Layer, empty, fill
+from widthwise.limits.adam.pace import NO_STEP, Pace
 from widthwise.limits.adam.sites import Sites
 
 PARTS = 8  # of a block's neurons, whose sums are added in their order, whatever thread has them
@@ -112,7 +113,7 @@ class Half:
     def outputs(self, rows: Batch) -> Float[np.ndarray, "q k"]:
         """What all steps have taken from the outputs of these rows."""
         none = np.zeros((0, self.kept.bias.w.shape[2]))
-        return self.visit(pace_of(0.0, 0.0, 0.0, 0.0, 0), Batch.of(rows.x[:0]), none, rows)
+        return self.visit(NO_STEP, Batch.of(rows.x[:0]), none, rows)
 
     def moved(self) -> Moved:
         """The sums of steps as they stand."""
@@ -122,7 +123,8 @@ class Half:
 
 def _step(memory: Memory, pace: Pace, gradient: Float[np.ndarray, " k"]) -> None:
     memory.m[:] = pace.keep1 * memory.m + pace.take1 * gradient
-    memory.v[:] = pace.keep2 * memory.v + pace.take2 * gradient**2
+    seen = memory.m if pace.of_mean else gradient
+    memory.v[:] = pace.keep2 * memory.v + pace.take2 * seen**2
     root = np.sqrt(memory.v / pace.whole2) + pace.eps
     memory.w[:] += pace.lr * (memory.m / pace.whole1) / root
 

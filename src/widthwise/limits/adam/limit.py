@@ -7,12 +7,13 @@ from typing import ClassVar
 import numpy as np
 
 from widthwise import settings
-from widthwise.learner import AbstractLearner, Adam
+from widthwise.learner import AbstractLearner, Adam, Entrywise, SignDescent
 from widthwise.limits.adam.blocks import Memory, blocks_of
 from widthwise.limits.adam.half import Half, taken
 from widthwise.limits.adam.neurons import GROUP, Counts, bytes_needed
+from widthwise.limits.adam.pace import Left, left_of
 from widthwise.limits.adam.pool import Pool, pool_of
-from widthwise.limits.adam.sites import NoLimit, Sites, sites_of
+from widthwise.limits.adam.sites import NoLimit, Sites, homogeneous, sites_of
 from widthwise.limits.adam.state import AdamState
 from widthwise.limits.adam.training import Training
 from widthwise.limits.base import UNKEPT, AbstractLimit, AbstractPrepared, Start, Trained, Work
@@ -49,7 +50,8 @@ class AdamLimit(AbstractLimit):
 
     From the initial function of a finite network, or from zero. With b1 = b2 = 0 this is sign
     descent, g / (|g| + eps); with b1 = 0 it is RMSprop; with an eps far above the gradients,
-    gradient descent with step size lr / eps.
+    gradient descent with step size lr / eps. Weight decay, which shrinks the features, is followed
+    where features and function are homogeneous in the weights of each layer.
 
     Args:
         network: Dense layers with or without nonlinearities, then a Readout.
@@ -60,10 +62,10 @@ class AdamLimit(AbstractLimit):
 
     source: ClassVar[str] = "yang2023adaptive, Theorems 2.4.7 and 2.4.9"
     regime: ClassVar[str] = "lazy"
-    learners: ClassVar[tuple[type[AbstractLearner], ...]] = (Adam,)
+    learners: ClassVar[tuple[type[AbstractLearner], ...]] = (Adam, SignDescent)
     network: AbstractLayer
     scaling: AbstractScaling
-    learner: Adam
+    learner: Entrywise
     samples: int = 40_960
 
     def __check_init__(self):
@@ -71,17 +73,18 @@ class AdamLimit(AbstractLimit):
 
     def refusal(self) -> str | None:
         name = type(self).__name__
-        if self.learner.weight_decay:
-            return (
-                f"Weight decay shrinks the features, which {name} holds fixed: leave weight_decay "
-                "out, or train finite widths with it."
-            )
         try:
-            sites_of(self.network, self.scaling, 1)
+            sites = sites_of(self.network, self.scaling, 1)
         except NoStack as error:
             return f"{name} is known for plain stacks of layers: {error}"
         except NoLimit as error:
             return f"{name} does not exist here: {error}"
+        if self.learner.weight_decay and not homogeneous(sites):
+            return (
+                f"Weight decay bends the features of this network, and {name} follows it where it "
+                "only shrinks them: leave weight_decay out, or use layers with bias_multiplier=0 "
+                "that all train, and Relu(), Abs() or nothing between them."
+            )
         return None
 
     def check(self, problem: Problem) -> None:
@@ -130,6 +133,11 @@ class _Prepared(AbstractPrepared):
         limit, problem = self.limit, self.problem
         return pool_of(limit.sites(problem), limit.counts(problem), problem.x_train)
 
+    @functools.cached_property
+    def left(self) -> Left:
+        """What weight decay leaves, by step."""
+        return left_of(self.limit.learner, self.limit.sites(self.problem))
+
     def train(self, start: Start | None = None, work: Work = UNKEPT) -> Trained:
         problem, learner = self.problem, self.limit.learner
         zero = np.zeros_like(problem.y_train), np.zeros_like(problem.y_test)
@@ -139,26 +147,39 @@ class _Prepared(AbstractPrepared):
             for one, layers in zip(self.pool.neurons, self.pool.layers, strict=True)
         )
         name = repr((self.limit, self.order, self.logs, float(np.sum(f_train))))
-        log = Training(halves, problem, learner, f_train, self.order, self.logs, work, name).run()
-        on_train = np.stack([one.taken for one in log], axis=1)
-        on_test = np.stack([
+        log = Training(
+            halves, problem, learner, self.left, f_train, self.order, self.logs, work, name
+        ).run()
+        steps = [one.step for one in log]
+        function, change = (part[steps][:, None, None] for part in self.left)
+        on_train = change * np.stack([one.taken for one in log], axis=1)
+        on_test = change * np.stack([
             taken(one, tuple(logged.moved[i] for logged in log), problem.x_test)
             for i, one in enumerate(self.pool.neurons)
         ])  # fmt: skip
-        test = f_test - on_test.mean(axis=0)
-        lost = loss_value(f_train - on_train.mean(axis=0), problem.y_train, learner.loss)
+        test = function * f_test - on_test.mean(axis=0)
+        train = function * f_train - on_train.mean(axis=0)
+        lost = loss_value(train, problem.y_train, learner.loss)
         trajectory = Trajectory(
-            np.array([one.step for one in log], float), lost,
-            loss_value(test, problem.y_test, learner.loss),
-            test, feature_kernels(self.limit.network, self.limit.scaling, problem, len(log)),
+            np.array(steps, float), lost, loss_value(test, problem.y_test, learner.loss), test,
+            self._feature_kernels(steps),
         )  # fmt: skip
         state = AdamState(
             tuple(zip(self.pool.neurons, log[-1].moved, strict=True)), problem.x_train.shape[1],
-            None if start is None else start.function,
+            None if start is None else start.function, Left(*(part[-1] for part in self.left)),
         )  # fmt: skip
         return Trained(
             state, trajectory, self._notes(np.concatenate([on_train, on_test], axis=2), lost)
         )
+
+    def _feature_kernels(self, steps: list[int]) -> dict[str, np.ndarray]:
+        """Those at initialisation, shrunk by decay: twice by each layer's weights."""
+        found = feature_kernels(self.limit.network, self.limit.scaling, self.problem, len(steps))
+        weights = (self.left.function / self.left.change)[steps, None, None]
+        return {
+            name: kernel * weights ** (2 * depth)
+            for depth, (name, kernel) in enumerate(found.items(), start=1)
+        }
 
     def _notes(self, taken: np.ndarray, lost: np.ndarray) -> tuple[str, ...]:
         """`taken` (halves, logged steps, rows, outputs): from the initial function."""

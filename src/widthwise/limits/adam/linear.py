@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from widthwise.limits.adam.blocks import TENSORS, AbstractBlock
-from widthwise.limits.adam.compiled import Pace
 from widthwise.limits.adam.images import AbstractImages
+from widthwise.limits.adam.pace import Pace
 
 Kernels = tuple[tuple[Float[np.ndarray, "m n"], ...], ...]  # of every block's tensors
 
@@ -45,7 +45,7 @@ class Lines(NamedTuple):
         mean = pace.keep1 * self.mean
         np.add.at(mean, rows, pace.take1 * chi)  # a row may stand in a batch twice
         moved = pace.lr / pace.whole1 * self.slopes
-        sums = self.sums + moved[:, :, None, None] * mean.astype(np.float32)
+        sums = pace.left * self.sums + moved[:, :, None, None] * mean.astype(np.float32)
         both, own = fits[..., 0], fits[..., 1]
         slopes = pace.whole1 * np.divide(both, own, out=np.zeros_like(both), where=own > 0)
         return Lines(mean, sums, slopes.astype(np.float32))

@@ -9,6 +9,9 @@ reads is of order one, and so is the sum of what all steps of a tensor do to the
 
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
+from jaxtyping import Array
+
 from widthwise.network.build import slot_of, specify
 from widthwise.network.layer import AbstractLayer, Chain
 from widthwise.network.pointwise import AbstractNonlinearity
@@ -18,6 +21,7 @@ from widthwise.scaling import AbstractScaling, Role
 
 # How many entries of a tensor move one output, as a power of the width.
 ENTRIES = {Role.INPUT: 1.0, Role.BIAS: 1.0, Role.HIDDEN: 2.0, Role.OUTPUT: 1.0, Role.FIXED: 0.0}
+POSITIVE = 0.01, 0.3, 1.0, 7.0  # where homogeneity is tried
 
 
 class NoLimit(ValueError):
@@ -87,6 +91,26 @@ def _tensor(weight: Weight, scaling: AbstractScaling, size: float) -> Tensor:
             f"like n^{read:g}, against an eps that stays: use NTK(), which scales them (d)."
         )
     return Tensor(gain, std, rate)
+
+
+def homogeneous(sites: Sites) -> bool:
+    """Whether a number in front of any one layer's weights comes out in front of the function.
+
+    Then weight decay, if it reaches every layer, rescales features and changes nothing else.
+    """
+    both = (*sites.hidden, sites.readout)
+    x = jnp.asarray([-value for value in POSITIVE] + [*POSITIVE])
+    return all(
+        site.bias.gain * site.bias.std == site.bias.gain * site.bias.rate == 0
+        and site.weight.rate > 0
+        and _doubles(site.activation, x)
+        for site in both
+    )
+
+
+def _doubles(activation: AbstractNonlinearity | None, x: Array) -> bool:
+    # a factor of two changes no digit of a float
+    return activation is None or bool(jnp.all(activation(2 * x) == 2 * activation(x)))
 
 
 def variance(tensor: Tensor, fan_in: int = 1) -> float:

@@ -7,10 +7,10 @@ import numpy as np
 from jaxtyping import Float
 from threadpoolctl import threadpool_limits
 
-from widthwise.learner import Adam
+from widthwise.learner import Entrywise
 from widthwise.limits.adam.blocks import Batch
-from widthwise.limits.adam.compiled import pace_of
 from widthwise.limits.adam.half import Half, Kept, Moved
+from widthwise.limits.adam.pace import Left, pace_of
 from widthwise.limits.base import Work
 from widthwise.limits.descent import loss_slope
 from widthwise.problem import Problem, batches, check_growth, logged_steps, loss_value
@@ -41,11 +41,11 @@ class Training:
     """Trains halves from one initial function; `name` tells it from others in a checkpoint."""
 
     def __init__(
-        self, halves: tuple[Half, ...], problem: Problem, learner: Adam,
+        self, halves: tuple[Half, ...], problem: Problem, learner: Entrywise, left: Left,
         start: Float[np.ndarray, "n k"], order: int, logs: int, work: Work, name: str,
     ):  # fmt: skip
         self._halves, self._problem, self._learner = halves, problem, learner
-        self._start, self._work, self._name = start, work, name
+        self._start, self._left, self._work, self._name = start, left, work, name
         self._times = logged_steps(learner.steps, logs)
         self._whole = Batch.of(problem.x_train)
         self._chosen = batches(len(problem.x_train), learner.steps, learner.batch_size, order)
@@ -87,21 +87,24 @@ class Training:
         learner, batch = self._learner, self._batch(step)
         assert learner.lr is not None
         lr = learner.lr * float(self._factors[step])
-        pace = pace_of(lr, learner.b1, learner.b2, learner.eps, step)
+        pace = pace_of(learner, lr, step)
         targets, found = self._problem.y_train[batch.rows], []
         for half, own in zip(self._halves, taken, strict=True):
-            out = self._start[batch.rows] - own
-            chi = loss_slope(out, targets, learner.loss) / len(out)
+            slope = loss_slope(self._outputs(step, batch, own), targets, learner.loss)
+            chi = self._left.change[step] * slope / len(slope)
             found.append(half.visit(pace, batch, chi, self._batch(step + 1)))
         return np.stack(found)
+
+    def _outputs(self, step: int, batch: Batch, taken) -> Float[np.ndarray, "b k"]:
+        function, change = (part[step] for part in self._left)
+        return function * self._start[batch.rows] - change * taken
 
     def _write(self, step: int, taken: np.ndarray) -> None:
         if taken.shape[1:] != self._start.shape:
             taken = np.stack([half.outputs(self._whole) for half in self._halves])
         y, loss = self._problem.y_train, self._learner.loss
-        lost, first = (
-            float(loss_value(self._start - own, y, loss)) for own in (taken.mean(axis=0), 0.0)
-        )
+        out = self._outputs(step, self._whole, taken.mean(axis=0))
+        lost, first = (float(loss_value(own, y, loss)) for own in (out, self._start))
         check_growth(WHAT, step, lost, first)
         self._log.append(Logged(step, taken, tuple(half.moved() for half in self._halves)))
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from widthwise import settings
-from widthwise.learner import AbstractLearner, Adam
+from widthwise.learner import AbstractLearner, Adam, Entrywise, SignDescent
 from widthwise.limits.adam_mean_field.constants import Layer, layer_of, unfaithful
 from widthwise.limits.adam_mean_field.particles import (
     Particles,
@@ -52,8 +52,8 @@ class AdamMeanField(AbstractLimit):
     >>> AdamMeanField(net, MuP(), Adam(lr=0.01, steps=100)).regime
     'rich'
 
-    Neurons become independent particles (u, b, v), f(x) = E[v phi(u x + b)] + c, each with Adam's
-    two moments of its own, and chi = dL/df of a step is the same for all of them:
+    Neurons become independent particles (u, b, v), f(x) = E[v phi(u x + b)] + c, each with moments
+    of its own, and chi = dL/df of a step is the same for all of them:
     u -= lr Q(v phi'(h) chi x), v -= lr Q(phi(h) chi). The expectation is taken over quasi-random
     particles, drawn in pairs (u, b, v), (u, b, -v), so that the function starts at zero exactly; in
     float64. Its error is told in the notes of the run.
@@ -61,18 +61,18 @@ class AdamMeanField(AbstractLimit):
     Args:
         network: `Dense() >> phi() >> Readout()`, with any elementwise nonlinearity or none.
         scaling: one under which features learn and Adam's eps means the same at every width.
-        learner: mini-batches, schedules, weight decay and both losses too.
+        learner: Adam or sign descent; mini-batches, schedules, weight decay and both losses too.
         samples: number of particles, a power of two, in two independent halves whose mean is
             the answer.
     """
 
     source: ClassVar[str] = "yang2023adaptive, Theorem 2.5.2"
     regime: ClassVar[str] = "rich"
-    learners: ClassVar[tuple[type[AbstractLearner], ...]] = (Adam,)
+    learners: ClassVar[tuple[type[AbstractLearner], ...]] = (Adam, SignDescent)
     follows_start: ClassVar[bool] = False
     network: AbstractLayer
     scaling: AbstractScaling
-    learner: Adam
+    learner: Entrywise
     samples: int = 32768
 
     def __check_init__(self):

@@ -7,12 +7,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float, Int
 from scipy.special import ndtri
 from scipy.stats import qmc
 
-from widthwise.learner import Adam
+from widthwise.entrywise import entrywise
+from widthwise.learner import Entrywise
 from widthwise.limits.adam_mean_field.constants import Layer
 from widthwise.limits.descent import loss_slope
 from widthwise.solve import float64
@@ -34,7 +34,7 @@ class Rule(eqx.Module):
     """What a compiled step depends on: the layer, and the learner without step size and length."""
 
     layer: Layer
-    learner: Adam
+    learner: Entrywise
 
 
 def drawn(
@@ -98,7 +98,7 @@ _features = jax.jit(features, static_argnums=0)
 def memory_at_rest(rule: Rule, particles: Particles):
     """Adam's two moments of every particle, before the first step."""
     with float64():
-        return jax.tree.map(np.asarray, _adam(rule.learner).init(_as_jax(particles)))
+        return jax.tree.map(np.asarray, entrywise(rule.learner).init(_as_jax(particles)))
 
 
 def advance(
@@ -125,7 +125,7 @@ def _advance(rule: Rule, lr, before, now, particles, moments, x, y, rows, factor
         (mean,) = pull(loss_slope(out, targets, learner.loss) / len(inputs))
         seen = Particles(*(g * one for g, one in zip(grow, mean, strict=True)))
         answer: Any
-        answer, moments = _adam(learner).update(seen, moments)
+        answer, moments = entrywise(learner).update(seen, moments)
         pace = lr * factors[number]
         moved = (
             (1.0 - pace * learner.weight_decay * t.trained) * w - pace * t.step * u
@@ -134,10 +134,6 @@ def _advance(rule: Rule, lr, before, now, particles, moments, x, y, rows, factor
         return Particles(*moved), moments
 
     return jax.lax.fori_loop(before, now, step, (particles, moments))
-
-
-def _adam(learner: Adam) -> optax.GradientTransformation:
-    return optax.scale_by_adam(learner.b1, learner.b2, learner.eps)
 
 
 def _as_jax(tree) -> Any:
