@@ -20,8 +20,9 @@ from widthwise.tasks.optimiser_gap.methods import (
     LINEARISED,
     MOVING,
     REGRESSION,
+    AbstractMethod,
 )
-from widthwise.tasks.optimiser_gap.outcome import Outcome, split_of
+from widthwise.tasks.optimiser_gap.outcome import Outcome, Trained, split_of
 
 NETWORK = ww.Dense() >> ww.Relu() >> ww.Readout()
 LEARNER = ww.Adam(steps=6, batch_size=20, eps=1e-3)
@@ -147,6 +148,32 @@ def test_step_sizes_that_all_diverge_are_named(data, tmp_path):
     wild = OptimiserGap(NETWORK, ww.Adam(steps=5, lr=1e30), width=8, sizes=3)
     with pytest.raises(Diverged, match="finite, Adam diverged at every step size from"):
         wild.run(data, tmp_path)
+
+
+class Brittle(AbstractMethod):
+    """Best at step size 1, where seed 1 diverges."""
+
+    def check(self, problem):
+        pass
+
+    def first_step(self, problem):
+        return 1.0
+
+    def on(self, problem):
+        def train(lr, seed):
+            if (lr, seed) == (1.0, 1):
+                raise Diverged("past what is stable")
+            share = {1.0: 0.9, 0.5: 0.5}.get(lr, 0.1)
+            return Trained(np.arange(2.0), np.array([1.0, 0.5]), share * problem.y_test)
+
+        return train
+
+
+def test_a_step_size_at_which_one_seed_diverges_is_not_taken(data, tmp_path):
+    split, method = split_of(data, "mse", None, 0), Brittle(NETWORK, 16, LEARNER)
+    tuned = study._One(SMALL, "brittle", method, split, tmp_path, "iris").tuned(lambda: None)
+    assert [one.lr for one in tuned.best] == [0.5, 0.5]
+    assert not any(one.diverged for one in tuned.best)
 
 
 def test_cross_entropy_has_no_end():

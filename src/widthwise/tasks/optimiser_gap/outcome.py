@@ -55,6 +55,10 @@ class Outcome(NamedTuple):
     notes: tuple[str, ...] = ()
 
     @property
+    def diverged(self) -> bool:
+        return math.isinf(self.validation_loss)
+
+    @property
     def last_loss(self) -> float:
         """On the training rows, after the last step."""
         return float(self.train_loss[-1]) if len(self.train_loss) else math.inf

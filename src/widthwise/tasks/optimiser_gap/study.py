@@ -55,7 +55,7 @@ class OptimiserGap:
     regression by gradient descent, with heavy-ball momentum, and to its end. All train for equal
     steps on equal batches, at infinity from the initial functions of the finite networks. Of each
     method the step sizes around its default are tried, in ratios of two, and more at an end while
-    the best is there.
+    the best is there; the best at which no seed diverges is taken.
 
     Args:
         network: a plain stack of layers.
@@ -138,16 +138,19 @@ class _One:
     def tuned(self, advance: Callable[[], None]) -> Tuned:
         first = self._method.first_step(self._split.problem)
         tried = self._tried(first, advance)
-        best = min(tried, key=lambda one: one.validation_loss)
-        if math.isinf(best.validation_loss):
-            raise Diverged(
-                f"{self._name} diverged at every step size from {tried[0].lr:.3g} to "
-                f"{tried[-1].lr:.3g}: give a smaller lr to begin with."
-            )
-        others = [self._outcome(best.lr, seed) for seed in range(1, self._study.seeds)]
-        for _ in others:
-            advance()
-        return Tuned(tuple(tried), (best, *others))
+        for best in sorted(tried, key=lambda one: one.validation_loss):
+            if best.diverged:
+                break
+            others = []
+            for seed in range(1, self._study.seeds):
+                others.append(self._outcome(best.lr, seed))
+                advance()
+            if not any(one.diverged for one in others):
+                return Tuned(tuple(tried), (best, *others))
+        raise Diverged(
+            f"{self._name} diverged at every step size from {tried[0].lr:.3g} to "
+            f"{tried[-1].lr:.3g}, of one seed at least: give a smaller lr to begin with."
+        )
 
     def _tried(self, first: float | None, advance: Callable[[], None]) -> list[Outcome]:
         if first is None:
