@@ -10,14 +10,21 @@ import jaxtyping
 import numpy as np
 import pytest
 
-# Folders whose tests compile hundreds of small programs and run each once.
-ONCE = ("contract", "kernels", "network", "property")
+# Folders whose tests, the slow ones too, compile hundreds of small programs and run each once.
+ONCE = {"contract", "kernels", "network", "property"}
+# Folders and modules whose tests run for long what they compile.
+LONG = {
+    "paper", "tasks", "test_adam", "test_adam_mean_field", "test_adam_steps", "test_extrapolated",
+    "test_mean_field", "test_mean_field_fluctuations",
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
 def quick_compilation(request):
-    """There, half of the time would be LLVM's."""
-    jax.config.update("jax_disable_most_optimizations", request.path.parent.name in ONCE)
+    """Where programs run once: half of the time would be LLVM's."""
+    names = {request.path.parent.name, request.path.stem}
+    quick = names & ONCE or not (names & LONG or "slow" in request.keywords)
+    jax.config.update("jax_disable_most_optimizations", bool(quick))
 
 
 @pytest.fixture(params=[False, True], ids=["x32", "x64"])

@@ -33,16 +33,23 @@ def classes(seed: int = 0) -> Data:
     return from_arrays(x, np.argmax(x[:, :3], axis=1), task="classification", test=15)
 
 
+PLAIN = ww.GradientDescent(steps=15)
+BATCHES = ww.GradientDescent(steps=15, batch_size=10, momentum=0.5, ridge=0.1)
+CLASSES = ww.GradientDescent(steps=15, loss="cross_entropy")
+
+
 @pytest.mark.parametrize(
-    "learner",
+    "learner, scaling",
     [
-        ww.GradientDescent(steps=15),
-        ww.GradientDescent(steps=15, batch_size=10, momentum=0.5, ridge=0.1),
-        ww.GradientDescent(steps=15, loss="cross_entropy"),
+        (PLAIN, ww.NTK()),
+        pytest.param(PLAIN, ww.Standard(), marks=pytest.mark.slow),
+        pytest.param(BATCHES, ww.NTK(), marks=pytest.mark.slow),
+        (BATCHES, ww.Standard()),
+        (CLASSES, ww.NTK()),
+        pytest.param(CLASSES, ww.Standard(), marks=pytest.mark.slow),
     ],
     ids=repr,
 )
-@pytest.mark.parametrize("scaling", [ww.NTK(), ww.Standard()], ids=repr)
 def test_lazy_members_approach_their_limit(learner, scaling):
     """Each held against the limit from its own start: the gap falls near n^-1/2."""
     family = Family(NET, scaling, learner, widths=(64, 256, 1024, math.inf), seeds=3)

@@ -12,10 +12,9 @@ from widthwise import family
 from widthwise.reporting import load
 from widthwise.run import Run
 
-SMALL = (
-    "--widths", "8,inf", "--seeds", "2", "--learner", "GradientDescent(steps=5)",
-    "--projection", "0",
-)  # fmt: skip
+SIZE = ("--network", "Dense >> Relu >> Readout", "--widths", "8,inf", "--seeds", "2")
+DESCENT = (*SIZE, "--learner", "GradientDescent(steps=5)")
+SMALL = (*DESCENT, "--projection", "0")
 MEMBERS = 2 + 3 + 3 + 2  # NTK; its limit, from each start too; MuP and its limit; the two ends
 
 
@@ -46,7 +45,7 @@ def test_report_then_resumed_then_other_settings(call, houses, tmp_path):
     assert f"Resumed: {MEMBERS} of {MEMBERS} members were read from" in again.out
     assert load(out / "result.json").headline == result.headline
 
-    other = call("compare", houses, "--target", "price", *SMALL[:4], "--learner", "Posterior")
+    other = call("compare", houses, "--target", "price", *SIZE, "--learner", "Posterior")
     assert other.code == 0 and "Resumed: 2 of 2" in other.out  # the two ends are the same members
     assert {
         path.name: path.read_bytes() for path in (out / "runs").iterdir()
@@ -155,6 +154,6 @@ def test_bar_is_on_standard_error_of_a_terminal(call, houses, monkeypatch):
 
 
 def test_projected_family_has_a_limit(call, houses):
-    words = ("--scalings", "MuP", *SMALL[:6], "--projection", "8", "--out", "out")
+    words = ("--scalings", "MuP", *DESCENT, "--projection", "8", "--out", "out")
     said = call("compare", houses, *words)
     assert said.code == 0 and "projected onto 8" in said.out and "PiLimit" in said.out

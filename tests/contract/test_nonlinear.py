@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from found import EVERYONE, input_scale
+from found import EVERYONE, NONLINEARITIES, input_scale
 from gaussian import alone, derivative, expectation, kinks_of, reach_of
 
 from widthwise.kernels import kernel_matrix
@@ -18,6 +18,17 @@ from widthwise.network.nonlinear import AbstractQuadrature
 from widthwise.scaling import NTK
 
 everyone = pytest.mark.parametrize("f", EVERYONE, ids=repr)
+# Of whole networks, whose compilation takes seconds: by default of every class at its defaults, and
+# of the functions of users.
+every_class = pytest.mark.parametrize(
+    "f",
+    [
+        f if f in NONLINEARITIES or isinstance(f, AbstractQuadrature)
+        else pytest.param(f, marks=pytest.mark.slow)
+        for f in EVERYONE
+    ],
+    ids=repr,
+)  # fmt: skip
 PAIRS = [
     (1.0, 0.3, 2.0),
     (0.5, -0.4, 0.5),
@@ -113,7 +124,7 @@ def test_slope_where_x_meets_itself(f, x64):
         np.testing.assert_allclose(found[4:8], expected, rtol=digits)
 
 
-@everyone
+@every_class
 def test_gradients_in_the_variances(f, double, rng):
     """Of whole kernel matrices, diagonal and duplicates included: what an evidence climbs. A row
     of zeros has variance 0 without biases, where square roots have no derivative."""
@@ -149,7 +160,7 @@ def test_dual_moves_with_its_variance(f, double):
     assert abs(by_a - by_b) < 1e-12 * (1 + abs(by_a))
 
 
-@everyone
+@every_class
 def test_kernel_is_symmetric_and_positive(f, x64, rng):
     x = rng.normal(size=(8, 3))[[0, 1, 2, 3, 4, 5, 6, 7, 0, 3]] * input_scale(f)
     for kernel in kernel_matrix(Dense() >> f >> Dense() >> f >> Readout(), x):

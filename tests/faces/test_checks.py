@@ -21,6 +21,7 @@ FINITE = [
     for learner in ("GradientDescent", "Adam")
     for kind in (WideClassifier, WideRegressor)
 ]
+QUICK = [INFINITE[0], INFINITE[3]]  # each kind and each learner once
 
 
 def peer(estimator):
@@ -42,14 +43,14 @@ def hold(estimator, check) -> None:
         pytest.skip("cannot be run here, on scikit-learn's Gaussian process neither")
 
 
-@parametrize_with_checks(INFINITE)
+@parametrize_with_checks(QUICK)
 def test_at_infinity(estimator, check):
     hold(estimator, check)
 
 
 @pytest.mark.slow
-@parametrize_with_checks(FINITE)
-def test_at_width_64(estimator, check):
+@parametrize_with_checks([one for one in (*INFINITE, *FINITE) if one not in QUICK])
+def test_all_others(estimator, check):
     hold(estimator, check)
 
 

@@ -11,7 +11,6 @@ import pytest
 from widthwise.finite import empirical_kernel, tangent_product, taylor_expand
 from widthwise.solve import float64
 
-pytestmark = pytest.mark.usefixtures("compiles_fast")
 ORACLE = np.load(Path(__file__).parents[1] / "oracle" / "empirical.npz")
 
 

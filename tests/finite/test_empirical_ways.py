@@ -26,7 +26,6 @@ from widthwise.network import (
 from widthwise.scaling import NTK, MuP
 from widthwise.solve import float64
 
-pytestmark = pytest.mark.usefixtures("compiles_fast")
 WAYS: Any = ("contraction", "products", "structured")
 
 

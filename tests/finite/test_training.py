@@ -116,7 +116,7 @@ def feature_and_output_change(scaling, learner, widths, lr):
 
 @pytest.mark.parametrize("learner, lr", [(GradientDescent(steps=3), 0.3), (Adam(steps=3), 0.05)])
 def test_features_move_as_classified(learner, lr):
-    widths = (64, 256, 1024)
+    widths = (64, 1024)
     for scaling, expected in ((NTK(), -0.5), (MuP(), 0.0), (Richness(0.25), -0.25)):
         moved, changed = feature_and_output_change(scaling, learner, widths, lr)
         assert abs(moved - expected) < 0.2, (scaling, moved)

@@ -51,6 +51,12 @@ def finite_of(net, learner, width, seed, posed=None, scaling=None) -> Trajectory
     return train(size, posed, learner, lr=learner.lr, seed=seed, order=3, logs=4)[1]
 
 
+@pytest.fixture(scope="module")
+def usual():
+    """The limit that most are held against."""
+    return limit_of(DEEP, learner_of())
+
+
 def rms(x) -> float:
     return float(np.sqrt(np.mean(np.square(x))))
 
@@ -78,13 +84,19 @@ CASES = {
     "erf": (
         Dense(lr_multiplier=0.5) >> Erf() >> Dense() >> Tanh() >> Readout(lr_multiplier=2.0), {}
     ),
+    "all together": (
+        DEEP,
+        dict(
+            loss="cross_entropy", momentum=0.6, weight_decay=0.05, clip=0.6, clip_by="global",
+            schedule=Drop(0.5, 0.3),
+        ),
+    ),
     "linear": (Dense() >> Dense() >> Relu() >> Readout(bias_variance=0.1), {}),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", ["momentum", "global clip"])
-def test_networks_approach_it(case):
-    net, settings = CASES[case]
+def test_networks_approach_it():
+    net, settings = CASES["all together"]
     assert -0.7 < exponent_of(net, learner_of(**settings), (128, 1024), 6) < -0.3
 
 
@@ -95,10 +107,8 @@ def test_wide_networks_approach_it(case):
     assert -0.65 < exponent_of(net, learner_of(**settings), (256, 4096), 8) < -0.35
 
 
-def test_kernels_approach_it():
-    learner = learner_of()
-    limit, finite = (x.kernels for x in (limit_of(DEEP, learner).trajectory,
-                                         finite_of(DEEP, learner, 4096, 0)))  # fmt: skip
+def test_kernels_approach_it(usual):
+    limit, finite = usual.trajectory.kernels, finite_of(DEEP, learner_of(), 4096, 0).kernels
     assert list(limit) == list(finite)
     for name, kernels in limit.items():
         np.testing.assert_allclose(finite[name], kernels, atol=0.15 * np.abs(kernels).max())
@@ -112,15 +122,14 @@ def test_kernels_approach_it():
         ABC(a=(-0.5, 0, 0.5), b=(0.5, 0.5, 0.5), c=(0, 0, 0)),
     ],
 )
-def test_equal_scalings_have_one_limit(scaling):
+def test_equal_scalings_have_one_limit(scaling, usual):
     """ABC starts all weights alike and has no multipliers: the variances that make it equal."""
-    net, other = DEEP, DEEP
+    net, expected = DEEP, usual
     if isinstance(scaling, ABC):
         net = Dense(weight_variance=5.0) >> Relu() >> Readout(weight_variance=1.0)
-        other = Dense(weight_variance=5.0) >> Relu() >> Readout(weight_variance=1.0)
-    found = limit_of(other, learner_of(), scaling=scaling).trajectory
-    expected = limit_of(net, learner_of()).trajectory
-    np.testing.assert_allclose(found.predictions, expected.predictions, rtol=1e-9, atol=1e-12)
+        expected = limit_of(net, learner_of())
+    found = limit_of(net, learner_of(), scaling=scaling).trajectory.predictions
+    np.testing.assert_allclose(found, expected.trajectory.predictions, rtol=1e-9, atol=1e-12)
 
 
 def test_richness_is_a_step_size_and_a_readout():
@@ -150,8 +159,8 @@ def test_a_projection_onto_as_many_directions_changes_no_gradient():
     assert projected.train_loss[-1] < projected.train_loss[0]
 
 
-def test_predictions_at_new_rows_and_the_feature_kernel():
-    trained, posed = limit_of(DEEP, learner_of()), problem()
+def test_predictions_at_new_rows_and_the_feature_kernel(usual):
+    trained, posed = usual, problem()
     state: Any = trained.state
     found = state.predict(posed.x_test, False)
     np.testing.assert_allclose(found.value, trained.trajectory.predictions[-1], rtol=1e-9)
@@ -172,8 +181,8 @@ def test_full_batches_larger_than_a_block(monkeypatch):
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.7])
-def test_a_budget_that_nothing_exceeds_changes_nothing(momentum):
-    exact = limit_of(DEEP, learner_of(momentum=momentum)).trajectory
+def test_a_budget_that_nothing_exceeds_changes_nothing(momentum, usual):
+    exact = (limit_of(DEEP, learner_of(momentum=momentum)) if momentum else usual).trajectory
     roomy = Projection(6, rows=500, storage="float64")
     found = limit_of(DEEP, learner_of(momentum=momentum, projection=roomy)).trajectory
     np.testing.assert_allclose(found.predictions, exact.predictions, rtol=1e-9, atol=1e-12)
