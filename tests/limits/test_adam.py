@@ -142,7 +142,8 @@ def test_finite_networks_under_signs_with_momentum_approach_it():
 
 
 def test_signs_without_momentum_are_adam_without_memory():
-    data, common = problem(2), dict(lr=0.03, steps=5, eps=1e-3, batch_size=7)
+    data = problem(2)
+    common: Any = dict(lr=0.03, steps=5, eps=1e-3, batch_size=7)
     one = limit_of(MIXED, ww.SignDescent(momentum=0.0, **common), data, 1024).trajectory
     two = limit_of(MIXED, ww.Adam(**SIGN, **common), data, 1024).trajectory
     np.testing.assert_allclose(one.predictions, two.predictions, rtol=1e-5, atol=1e-6)
@@ -150,7 +151,8 @@ def test_signs_without_momentum_are_adam_without_memory():
 
 def test_a_first_step_that_is_not_corrected_is_longer():
     """(1 - b1) / sqrt(1 - b2) times that of signs, where eps is far below the gradients."""
-    data, common = problem(), dict(steps=1, eps=1e-12)
+    data = problem()
+    common: Any = dict(steps=1, eps=1e-12)
     long = limit_of(RELU, ww.Adam(lr=0.01, bias_correction=False, **common), data, 1024)
     short = limit_of(RELU, ww.Adam(lr=0.01 * 0.1 / np.sqrt(0.001), **common), data, 1024)
     both = (one.trajectory.predictions[-1] for one in (long, short))
@@ -167,7 +169,8 @@ def test_finite_networks_without_correction_approach_it():
 
 def test_finite_networks_that_decay_approach_it():
     """Weights shrink to .7 of their sizes: a third of the initial function is left."""
-    data, common = problem(2), dict(lr=0.03, steps=10, eps=1e-2, schedule=ww.Cosine())
+    data = problem(2)
+    common: Any = dict(lr=0.03, steps=10, eps=1e-2, schedule=ww.Cosine())
     learner = ww.Adam(weight_decay=2.0, **common)
     narrow, wide = gaps(BARE, learner, data, (32, 1024), 2, 8192)
     assert wide < 0.5 * narrow

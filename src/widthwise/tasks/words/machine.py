@@ -120,14 +120,3 @@ def _cores() -> int:
     if allowed := getattr(os, "sched_getaffinity", None):
         return len(allowed(0))
     return os.cpu_count() or 1
-
-
-def usual(threads: int | None = None) -> AbstractMachine:
-    """Threads on a CPU, batches where JAX has an accelerator."""
-    import jax
-
-    if jax.default_backend() == "cpu":
-        return Threads(threads)
-    from widthwise.tasks.words.accelerated import Batches
-
-    return Batches()

@@ -19,10 +19,10 @@ from widthwise.tasks.words import told
 from widthwise.tasks.words.analogies import Analogies, Answers, Question, read_questions
 from widthwise.tasks.words.corpus import Corpus, read, state_bytes
 from widthwise.tasks.words.embeddings import Embeddings
-from widthwise.tasks.words.machine import usual
 from widthwise.tasks.words.picture import CitiesAndStates, Plane, draw
 from widthwise.tasks.words.settings import BagOfWords
 from widthwise.tasks.words.train import train
+from widthwise.tasks.words.usual import usual
 
 LIMIT = "kernel limit, U = I"
 

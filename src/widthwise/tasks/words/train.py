@@ -19,8 +19,9 @@ from widthwise.tasks.words import checkpoint as disk
 from widthwise.tasks.words.corpus import Corpus
 from widthwise.tasks.words.embeddings import Embeddings
 from widthwise.tasks.words.events import Cursor, Draws, Events, draw
-from widthwise.tasks.words.machine import AbstractMachine, State, start, usual
+from widthwise.tasks.words.machine import AbstractMachine, State, start
 from widthwise.tasks.words.settings import BagOfWords
+from widthwise.tasks.words.usual import usual
 
 SENTENCES = 8  # between two looks at the clock and at Ctrl-C
 SHARE = 20  # checkpoints cost at most one part of so many of the time
