@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compositions import drawn, refuses
-from found import LAYERS
+from found import LAYERS, moved
 from layers import GRID, PLACES, SEQUENCE
 
 from widthwise.data import load
@@ -27,6 +27,7 @@ from widthwise.network import (
     Concatenate,
     Conv,
     ConvLocal,
+    Crop,
     Dense,
     Elementwise,
     Erf,
@@ -99,10 +100,18 @@ OTHERS = [layer for layer in LAYERS if not isinstance(layer, AbstractNonlinearit
 UNRULED = [MultiHeadAttention(mechanism="softmax", head_size=2)]
 
 
+# Filters behind the layer tell positions apart, as the sum of a Flatten alone does not.
 BEHIND_MEANS = [
     lambda layer: Dense() >> Relu() >> layer >> Dense() >> Erf() >> Readout(),
-    lambda layer: GRID >> Relu() >> layer >> Conv((1, 1)) >> Erf() >> Flatten() >> Readout(),
-    lambda layer: SEQUENCE >> Relu() >> layer >> Conv((1,)) >> Erf() >> Flatten() >> Readout(),
+    lambda layer: GRID >> Relu() >> layer >> Conv((2, 2)) >> Erf() >> Flatten() >> Readout(),
+    lambda layer: GRID >> Relu() >> layer >> Conv((2,)) >> Erf() >> Flatten() >> Readout(),
+    lambda layer: SEQUENCE >> Relu() >> layer >> Conv((2,)) >> Erf() >> Flatten() >> Readout(),
+]
+# Layers that do nothing at their defaults, and all others whose numbers can be moved.
+MOVED = {x: moved(type(x)) for x in OTHERS if x != ExpNormalized()}  # whose draws see too little
+OTHER_SETTINGS = [
+    Crop(((1, None, 1), (None, None, 1))),
+    *(x for usual, x in MOVED.items() if x != usual),
 ]
 
 
@@ -146,6 +155,7 @@ def compared(layer):
 
 
 COMPARED = [*map(compared, OTHERS), *map(placed, UNRULED), *NETWORKS]
+MORE += map(compared, OTHER_SETTINGS)
 OUTPUTS = 16
 
 
