@@ -6,12 +6,16 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import widthwise
+from widthwise.network.build import specify
+from widthwise.spec import read_network
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 COMMANDS = ("compare", "fewshot", "fit", "list", "predict", "words")
 
 
@@ -121,3 +125,10 @@ def test_help_imports_nothing_heavy(words):
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (said.returncode, said.stderr.strip()) == (0, "") and "Usage" in said.stdout
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.stem)
+def test_examples_are_networks_of_digits(path):
+    net = read_network(str(path))
+    specify(net, 64, 10)
+    assert net.refusal() is None
