@@ -10,19 +10,24 @@ from widthwise.scaling import NTK
 
 
 def drawn(net, x, width, count, key, outputs=1):
-    """Outputs (count, rows, outputs) and tangent kernels of the first output of drawn networks."""
+    """Outputs (count, rows, outputs) and tangent kernels of the first output of drawn networks,
+    with their factors on step sizes."""
     finite = FiniteNetwork(net, width, x.shape[1:], outputs, NTK())
     rows = jnp.asarray(x, "float32")
 
     def draw(key):
         parameters = finite.draw(key)
         jacobian = jax.jacrev(lambda p: finite.apply(p, rows)[:, 0])(parameters)
-        flat = [j.reshape(len(x), -1) for j in jax.tree.leaves(jacobian)]
-        return finite.apply(parameters, rows), sum(j @ j.T for j in flat)
+        shares = finite.map(lambda one, j: one.rate * _square(j.reshape(len(x), -1)), jacobian)
+        return finite.apply(parameters, rows), sum(jax.tree.leaves(shares))
 
     # one after another: side by side, the slopes of wide filters take gigabytes
     draws = jax.jit(lambda keys: jax.lax.map(draw, keys))
     return [np.asarray(part) for part in draws(jax.random.split(key, count))]
+
+
+def _square(j):
+    return j @ j.T
 
 
 def refuses(compose, words: str) -> None:

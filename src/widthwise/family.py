@@ -108,7 +108,7 @@ class Member:
         problem = pose(data, _loss(self.learner))
         if self.width == math.inf:
             self._limit(self.learner).check(problem)
-        learner = with_step_size(self.network, self.scaling, self.learner, problem)
+        learner = with_step_size(self.network, self.scaling, self.learner, problem, (self.width,))
         if self.width == math.inf:
             began = time.perf_counter()
             prepared = self._limit(learner).prepare(problem, order=order, logs=logs)
@@ -216,7 +216,7 @@ class Family:
         problem = pose(data, _loss(self.learner))
         open_cells = self._open_cells(problem)
         closed = [w for w in self.widths if w not in [cell.width for cell in open_cells]]
-        learner = with_step_size(self.network, self.scaling, self.learner, problem)
+        learner = with_step_size(self.network, self.scaling, self.learner, problem, self.widths)
         settings = (self.scaling, self.learner, self.limit, data.fingerprint(), order, logs)
         shelf = Shelf(None if folder is None else Path(folder), self.network, settings)
         work = sum(_cost(w) for w in closed if w != math.inf) * self.seeds
@@ -301,21 +301,26 @@ def _is(name: str, value: Any, kind: type, example: str) -> None:
 
 
 def with_step_size(
-    network: AbstractLayer, scaling: AbstractScaling, learner: AbstractLearner, problem: Problem
+    network: AbstractLayer,
+    scaling: AbstractScaling,
+    learner: AbstractLearner,
+    problem: Problem,
+    widths: tuple[float, ...] = (),
 ) -> Any:
     """The learner with its default step size filled in: `safety` times the largest stable one.
 
     Where features stay, gradient descent is stable up to a step that the tangent kernel gives,
     measured on at most 2,000 rows, by a few Monte Carlo draws where a layer has no rule. Where they
-    move, with momentum, and under Adam, a formula knows
-    the first steps only, and training is tried from there downwards. One step size serves all
-    widths.
+    move, with momentum, and under Adam, a formula knows the first steps only, and training is tried
+    from there downwards, at width 64 or at the narrowest of `widths` below it. Networks as narrow
+    are tried anyhow: their kernels are far from the limit's. One step size serves all widths.
     """
     if not isinstance(learner, Stepwise) or learner.lr is not None:
         return learner
+    narrow = int(min([REFERENCE_WIDTH, *widths]))
     if isinstance(learner, Entrywise):
         first = largest_first_step(network, scaling, problem, learner.loss)
-        largest = largest_step_by_trial(network, scaling, problem, learner, first)
+        largest = largest_step_by_trial(network, scaling, problem, learner, first, narrow)
     else:
         lazy = regime(network, scaling, learner) == "lazy"
         width = math.inf if lazy else REFERENCE_WIDTH
@@ -326,7 +331,11 @@ def with_step_size(
         kernel = kernel_matrix(known, x, scaling=scaling, width=width).ntk
         largest = largest_stable_step(kernel, learner)
         if not lazy or learner.momentum:
-            largest = largest_step_by_trial(network, scaling, problem, learner, largest)
+            largest = largest_step_by_trial(network, scaling, problem, learner, largest, narrow)
+        elif narrow < REFERENCE_WIDTH:
+            first = learner.safety * largest
+            lr = largest_step_by_trial(network, scaling, problem, learner, first, narrow)
+            return dataclasses.replace(learner, lr=lr)
     return dataclasses.replace(learner, lr=learner.safety * largest)
 
 

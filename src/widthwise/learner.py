@@ -51,7 +51,7 @@ class GradientDescent(AbstractLearner):
         lr: step size in the width-free coordinates of the scaling; None takes `safety` times the
             largest stable one: 2 (1 + momentum) / (curvature * largest eigenvalue of the
             tangent kernel / rows), and where features move the largest of that, its half, its
-            quarter, ... at which a network of width 64 trains.
+            quarter, ... at which networks of width 64, or of a narrower one asked for, train.
         steps: number of steps.
         batch_size: rows a step, drawn in shuffled passes; None uses all.
         momentum: heavy-ball coefficient, 0 to below 1.
@@ -137,7 +137,7 @@ class Adam(AbstractLearner):
     Args:
         lr: step size in the width-free coordinates of the scaling; None takes `safety` times the
             largest stable one: of the largest first step that does not raise the loss's
-            quadratic model, its half, its quarter, ... the first at which a network of width 64
+            quadratic model, its half, its quarter, ... the first at which networks of width 64
             trains.
         b1, b2: decay of the first and second moment.
         eps: added to the root of the second moment, in width-free units (gradient times n^d);

@@ -7,6 +7,8 @@ from typing import Any
 from widthwise.measure.base import label
 from widthwise.measure.consistency import rounded
 
+FALLEN = 0.7  # of the narrowest width's gap, below which an unresolved law counts as an approach
+
 
 def headline(
     measured: Sequence[tuple[Any, Mapping[str, Any]]], families: Sequence[Any]
@@ -64,12 +66,17 @@ def _held_against(runs: Any, numbers: Mapping[str, Any]) -> str:
             f"the network is described by its limit, {limit}, from width {enough} on: test "
             f"predictions are within {tolerance:.0%} of it."
         )
+    wanted = numbers.get("width_for_tolerance")
+    away = f"test predictions are {gaps[-1]:.0%} away from it (tolerance {tolerance:.0%})"
+    if wanted is None and gaps[-1] > FALLEN * gaps[0]:
+        return (
+            f"it is not resolved whether the network approaches its limit, {limit}: at width "
+            f"{runs.widths[-1]} {away}, at width {runs.widths[0]} they are {gaps[0]:.0%}."
+        )
     told = (
         f"the network approaches its limit, {limit}, but no trained width is wide enough: at width "
-        f"{runs.widths[-1]} test predictions are {gaps[-1]:.0%} away from it (tolerance "
-        f"{tolerance:.0%})."
+        f"{runs.widths[-1]} {away}."
     )
-    wanted = numbers.get("width_for_tolerance")
     if wanted is None or not math.isfinite(wanted) or wanted > 1e9:
         return told
     return f"{told} Extrapolated, width {rounded(wanted)} would be."
