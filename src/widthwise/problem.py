@@ -21,8 +21,8 @@ GROWTH = 1e4  # of the training loss, past which a run is called diverged
 def diverged(what: str, step: int) -> Diverged:
     """What training says of a step size that is too large."""
     return Diverged(
-        f"{what} left the finite numbers by step {step}: lower lr, or leave it out for a step that "
-        "was tried, and lower safety if it was out."
+        f"{what} left the finite numbers by step {step}: lower lr, or leave it out for the largest "
+        "stable step times a safety factor, and lower that one if it was out."
     )
 
 

@@ -139,9 +139,11 @@ def test_what_cannot_be_compared_is_refused_before_anything_trains(data, tmp_pat
         OptimiserGap(learner=ww.GradientDescent())
     with pytest.raises(ValueError, match="sizes of OptimiserGap is 2: give a whole number"):
         OptimiserGap(sizes=2)
-    decayed = OptimiserGap(NETWORK, ww.Adam(steps=5, weight_decay=0.1))
-    with pytest.raises(EmptyCell, match="Weight decay shrinks the features"):
-        decayed.run(data, tmp_path)
+    with pytest.raises(ValueError, match="decays weights, which kernels have none of"):
+        OptimiserGap(NETWORK, ww.Adam(steps=5, weight_decay=0.1))
+    normed = OptimiserGap(ww.Dense() >> ww.LayerNorm() >> ww.Relu() >> ww.Readout(), LEARNER)
+    with pytest.raises(EmptyCell, match="plain stacks"):
+        normed.run(data, tmp_path)
 
 
 def test_step_sizes_that_all_diverge_are_named(data, tmp_path):

@@ -80,6 +80,11 @@ class OptimiserGap:
     def __post_init__(self):
         if not isinstance(self.learner, Adam):
             raise ValueError(f"learner is {self.learner!r}: the question is about Adam(...).")
+        if self.learner.weight_decay:
+            raise ValueError(
+                f"learner is {self.learner!r}, which decays weights, which kernels have none of: "
+                "leave weight_decay out."
+            )
         for name, low in (("width", 1), ("seeds", 1), ("sizes", 3), ("samples", 1024), ("seed", 0)):
             settings.whole(self, name, low=low)
 
