@@ -305,7 +305,7 @@ def with_step_size(
     scaling: AbstractScaling,
     learner: AbstractLearner,
     problem: Problem,
-    widths: tuple[float, ...] = (),
+    widths: Sequence[float] = (),
 ) -> Any:
     """The learner with its default step size filled in: `safety` times the largest stable one.
 

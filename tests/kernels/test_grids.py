@@ -52,10 +52,11 @@ def test_all_pairs_hold_the_same_pairs(name, others, rng, monkeypatch):
     other = rng.normal(size=(2, 4, 5, 2)) if others else None
     few = kernel_matrix(net, x, other)
     monkeypatch.setattr(begin, "SameGrid", begin.PairGrid)
-    matrix._through.clear_cache()
+    jitted: Any = matrix._through
+    jitted.clear_cache()
     for one, two in zip(few, kernel_matrix(net, x, other), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-12)
-    matrix._through.clear_cache()
+    jitted.clear_cache()
 
 
 @pytest.mark.parametrize("net", [FLAT["convolution"], POOLED], ids=["flat", "pooled"])
