@@ -137,8 +137,8 @@ class Adam(AbstractLearner):
     Args:
         lr: step size in the width-free coordinates of the scaling; None takes `safety` times the
             largest stable one: of the largest first step that does not raise the loss's
-            quadratic model, its half, its quarter, ... the first at which networks of width 64
-            trains.
+            quadratic model, its half, its quarter, ... the first at which networks of width 64,
+            or of a narrower one asked for, train.
         b1, b2: decay of the first and second moment.
         eps: added to the root of the second moment, in width-free units (gradient times n^d);
             1e-37 or more.

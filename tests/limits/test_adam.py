@@ -194,6 +194,15 @@ def test_decay_alone_shrinks_the_initial_function_and_the_features():
         np.testing.assert_allclose(kernels[-1], 0.9 ** (4 * depth) * kernels[0])
 
 
+def test_decay_shrinks_features_by_every_layer_in_front_of_them():
+    """Of the two before the one nonlinearity, by four factors a step."""
+    bare = ww.Dense(bias_multiplier=0.0)
+    network = bare >> bare >> ww.Relu() >> ww.Readout(bias_multiplier=0.0)
+    learner = ww.Adam(lr=0.1, steps=2, eps=1e9, weight_decay=1.0)
+    (kernels,) = limit_of(network, learner, problem(), 1024).trajectory.kernels.values()
+    np.testing.assert_allclose(kernels[-1], 0.9**8 * kernels[0])
+
+
 def test_cross_entropy_and_prediction_at_new_rows(tmp_path):
     data = ww.data.load("iris")
     learner = ww.Adam(lr=0.02, steps=30, eps=1e-2, loss="cross_entropy")

@@ -25,7 +25,7 @@ def largest_step_by_trial(
     problem: Problem,
     learner: AbstractLearner,
     first: float,
-    width: int = REFERENCE_WIDTH,
+    width: int,
 ) -> float:
     """The largest of first, first / 2, first / 4, ... at which training goes down.
 

@@ -21,7 +21,8 @@ from widthwise.limits.halves import HALVES, growth_told
 from widthwise.limits.tangent import feature_kernels
 from widthwise.memory import check_free
 from widthwise.network.layer import AbstractLayer
-from widthwise.network.stack import NoStack
+from widthwise.network.names import layer_names
+from widthwise.network.stack import NoStack, stack_of
 from widthwise.problem import Problem, loss_value
 from widthwise.run import Trajectory
 from widthwise.scaling import AbstractScaling
@@ -174,12 +175,13 @@ class _Prepared(AbstractPrepared):
 
     def _feature_kernels(self, steps: list[int]) -> dict[str, np.ndarray]:
         """Those at initialisation, shrunk by decay: twice by each layer's weights."""
-        found = feature_kernels(self.limit.network, self.limit.scaling, self.problem, len(steps))
+        network = self.limit.network
+        found = feature_kernels(network, self.limit.scaling, self.problem, len(steps))
         weights = (self.left.function / self.left.change)[steps, None, None]
-        return {
-            name: kernel * weights ** (2 * depth)
-            for depth, (name, kernel) in enumerate(found.items(), start=1)
-        }
+        for index, name in layer_names(network):
+            through = sum(position <= index for position in stack_of(network).affine)
+            found[name] = found[name] * weights ** (2 * through)
+        return found
 
     def _notes(self, taken: np.ndarray, lost: np.ndarray) -> tuple[str, ...]:
         """`taken` (halves, logged steps, rows, outputs): from the initial function."""

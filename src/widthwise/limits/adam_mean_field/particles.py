@@ -96,7 +96,7 @@ _features = jax.jit(features, static_argnums=0)
 
 
 def memory_at_rest(rule: Rule, particles: Particles):
-    """Adam's two moments of every particle, before the first step."""
+    """The optimiser's moments of every particle, before the first step."""
     with float64():
         return jax.tree.map(np.asarray, entrywise(rule.learner).init(_as_jax(particles)))
 
