@@ -1,28 +1,99 @@
-"""kernel_matrix (NNGP and NTK, float64, three hidden ReLU layers) against the floor: half a matrix
-product, and one arctan2 and one square root an entry and layer, at NumPy's rates in the same run.
+"""The tangent kernel of vectors against the floor, in CPU seconds: half a matrix product, and one
+polynomial an entry, at this machine's rates in the same run.
 
     python benchmarks/kernel.py
+    python benchmarks/kernel.py --peer peer/bin/python     # and neural-tangents: see peer.py
 """
 
+import argparse
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
-from timing import best, product_rate
+from threadpoolctl import threadpool_limits
 
-from widthwise import Dense, Readout, Relu, kernel_matrix
+from widthwise import Dense, Erf, Readout, Relu
+from widthwise.kernels import explain, kernel_matrix
+from widthwise.kernels.compiled import of_cosines
 
-ROWS, COLUMNS, DEPTH = 4096, 784, 3
+ROWS, COLUMNS = 10_000, 784
+PEER_ROWS = 2000  # its kernels do not fit into memory for all of them
+
+
+def chain(function, depth: int, **settings):
+    net = Dense(**settings) >> function
+    for _ in range(depth - 1):
+        net = net >> Dense(**settings) >> function
+    return net >> Readout(**settings)
+
+
+def cpu(call: Callable[[], object], repeats: int = 3) -> float:
+    """CPU seconds of the cheapest of some calls, after one that compiles."""
+    call()
+    times = []
+    for _ in range(repeats):
+        began = time.process_time()
+        call()
+        times.append(time.process_time() - began)
+    return min(times)
+
+
+def product_seconds(kind: type) -> float:
+    """Of half of the matrix product, on one core at a time."""
+    x, y = np.random.default_rng(0).normal(size=(2, 2048, COLUMNS)).astype(kind)
+    with threadpool_limits(1, "blas"):
+        return cpu(lambda: x @ y.T) * (ROWS / 2048) ** 2 / 2  # x @ x.T would be half already
+
+
+def polynomial_seconds(kind: type) -> float:
+    """Of one polynomial of degree 8 and a square root for half of the entries, and their writing
+    to memory that is there."""
+    cosines = np.random.default_rng(0).uniform(-1, 1, size=(512, 512)).astype(kind)
+    series = tuple(map(kind, np.linspace(0.1, 0.2, 9)))
+    ones, found = np.ones(512, kind), np.empty((512, 512), kind)
+    least = kind(0)
+    once = cpu(lambda: of_cosines(cosines, least, series, series, kind, ones, ones, found), 20)
+    return once * (ROWS / 512) ** 2 / 2
+
+
+def peer_seconds(python: str, function: str, depth: int) -> float:
+    program = Path(__file__).parent / "peer.py"
+    given = [function, str(depth), str(COLUMNS), str(PEER_ROWS), "float64"]
+    said = subprocess.run(
+        [python, str(program), *given], capture_output=True, text=True, check=True
+    )
+    return float(said.stdout.split()[-1]) * (ROWS / PEER_ROWS) ** 2
 
 
 def main() -> None:
-    net = Dense() >> Relu() >> Dense() >> Relu() >> Dense() >> Relu() >> Readout()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--peer", help="an interpreter that has neural-tangents")
+    peer = parser.parse_args().peer
     x = np.random.default_rng(0).normal(size=(ROWS, COLUMNS))
-    seconds = best(lambda: kernel_matrix(net, x), repeats=3)
-    gram = ROWS**2 * COLUMNS / product_rate("float64")  # the symmetric half: 2 flops, halved
-    entries = np.random.default_rng(1).uniform(0.1, 1, size=1_000_000)
-    rule = best(lambda: np.arctan2(np.sqrt(entries), entries)) / len(entries)
-    floor = gram + DEPTH * rule * ROWS**2 / 2
-    print(f"kernel_matrix {ROWS} x {ROWS}, d = {COLUMNS}, depth {DEPTH}: {seconds:.2f} s")
-    print(f"floor {floor:.2f} s (product {gram:.2f}, rules on one core {floor - gram:.2f})")
-    print(f"ratio to the floor: {seconds / floor:.2f}")
+    single, double = product_seconds(np.float32), product_seconds(np.float64)
+    entries = polynomial_seconds(np.float32)
+    floors = {"fast": single + entries, "float32": double + entries,
+              "float64": double + polynomial_seconds(np.float64)}  # fmt: skip
+    plain = {"bias_multiplier": 0.0}
+    cases = [
+        ("relu", chain(Relu(), 3, **plain), 3, ("fast", "float32", "float64")),
+        ("relu", chain(Relu(), 10, **plain), 10, ("fast", "float32")),
+        ("erf", chain(Erf(), 3, bias_variance=0.01), 3, ("float32", "float64")),
+    ]
+    for function, net, depth, precisions in cases:
+        other = peer_seconds(peer, function, depth) if peer else None
+        for precision in precisions:
+            path = explain(net, x, which="ntk", precision=precision).path
+            seconds = cpu(lambda n=net, p=precision: kernel_matrix(n, x, which="ntk", precision=p))
+            floor = floors[precision]
+            told = "" if other is None else f"; neural-tangents {other:.1f}, {other / seconds:.1f}x"
+            print(
+                f"{function} depth {depth} {precision}, {path}: {seconds:.2f} CPU s, floor "
+                f"{floor:.2f}, {seconds / floor:.2f}{told}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

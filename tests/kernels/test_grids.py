@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from compositions import refuses
 
-from widthwise.kernels import kernel_diagonal, kernel_matrix, matrix
+from widthwise.kernels import kernel_diagonal, kernel_matrix, rules
 from widthwise.network import (
     AbstractLayer,
     AveragePool,
@@ -52,7 +52,7 @@ def test_all_pairs_hold_the_same_pairs(name, others, rng, monkeypatch):
     other = rng.normal(size=(2, 4, 5, 2)) if others else None
     few = kernel_matrix(net, x, other)
     monkeypatch.setattr(begin, "SameGrid", begin.PairGrid)
-    jitted: Any = matrix._through
+    jitted: Any = rules._through
     jitted.clear_cache()
     for one, two in zip(few, kernel_matrix(net, x, other), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-12)
@@ -65,8 +65,8 @@ def test_tiles_and_diagonals_agree(net, rng, monkeypatch):
     whole = kernel_matrix(net, x)
     apart = kernel_matrix(net, x[:2], x[2:])
     alone = kernel_diagonal(net, x)
-    monkeypatch.setattr(matrix, "ENTRIES", 4 * 24)
-    assert matrix.tile_rows(net, x.shape[1:]) < 5
+    monkeypatch.setattr(rules, "ENTRIES", 4 * 24)
+    assert rules.tile_rows(net, x.shape[1:]) < 5
     for kind, tiled in zip(("nngp", "ntk"), kernel_matrix(net, x), strict=True):
         full = getattr(whole, kind)
         np.testing.assert_allclose(tiled, full, rtol=1e-13)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from found import NONLINEARITIES
 
-from widthwise.kernels import kernel_matrix, matrix
+from widthwise.kernels import kernel_matrix, rules
 from widthwise.network import Abs, Dense, Elementwise, Identity, LeakyRelu, Readout, Relu
 from widthwise.scaling import NTK, MuP, Richness, Standard
 
@@ -72,7 +72,7 @@ def test_blocks_and_order(case):
 def test_tiles_and_switch(case, monkeypatch):
     net, x = case
     whole = kernel_matrix(net, x)
-    monkeypatch.setattr(matrix, "TILE", 5)
+    monkeypatch.setattr(rules, "TILE", 5)
     tiled, crossed = kernel_matrix(net, x), kernel_matrix(net, x, x)
     with jax.enable_x64(True):
         switched = kernel_matrix(net, x)

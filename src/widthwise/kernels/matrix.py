@@ -2,33 +2,32 @@
 
 import functools
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple, overload
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Num
 
+from widthwise.kernels.cosine import CosinePath, NotApplicable
 from widthwise.kernels.monte_carlo import (
     KernelEstimates,
     MonteCarlo,
+    SampledPath,
     sampled_diagonal,
     sampled_layers,
     sampled_rows,
-    sampled_tile,
 )
+from widthwise.kernels.path import STORED, AbstractPath, Precision, Sides
+from widthwise.kernels.rules import RulesPath, alone, each_layer, padded, tile_rows
+from widthwise.kernels.tiles import fill
 from widthwise.memory import check_free
-from widthwise.network.begin import begin, check_rows, input_signal
+from widthwise.network.begin import check_rows, input_signal
 from widthwise.network.build import tangents
 from widthwise.network.layer import AbstractLayer
-from widthwise.network.moments import AbstractMoments, Moments
-from widthwise.network.signal import Pairs
 from widthwise.scaling import NTK, AbstractScaling
 from widthwise.solve.precision import float64
 
-TILE = 1024  # rows of a tile
-ENTRIES = 2**21  # pairs of positions in a tile: 16 MB each of the dozen arrays that are made of it
+Kernel = Literal["nngp", "ntk"]
+BOTH: tuple[Kernel, Kernel] = ("nngp", "ntk")
 
 
 class KernelMatrices(NamedTuple):
@@ -45,73 +44,174 @@ class KernelDiagonals(NamedTuple):
     ntk: Float[np.ndarray, " n"]
 
 
-class Way(NamedTuple):
-    """How kernels come from a network."""
+class Explanation(NamedTuple):
+    """Which path computes a kernel matrix, why, and why the faster ones do not."""
 
-    kind: type  # of the result
-    tile_rows: Callable[..., int]  # of a network and the shape of one row
-    diagonal_rows: Callable[..., int]
-    tile: Callable[..., Any]  # of a network, its tangents and two sides, to the result's fields
-    diagonal: Callable[..., Any]
-    layers: Callable[..., Any]
+    path: str
+    why: str
+    others: tuple[tuple[str, str], ...]
+
+    def __str__(self) -> str:
+        lines = [f"{self.path}: {self.why}."]
+        lines += [f"not {name}: {reason}." for name, reason in self.others]
+        return "\n".join(lines)
 
 
+@overload
 def kernel_matrix(
     network: AbstractLayer,
     x1: Num[np.ndarray, "n *s d"],
     x2: Num[np.ndarray, "m *s d"] | None = None,
     *,
+    which: Kernel,
+    precision: Precision = "float64",
     scaling: AbstractScaling | None = None,
     width: float = math.inf,
-) -> KernelMatrices | KernelEstimates:
-    """The NNGP and tangent kernels of a network, in float64.
+    out: Float[np.ndarray, "n m"] | None = None,
+    progress: bool = False,
+) -> Float[np.ndarray, "n m"]: ...
+
+
+@overload
+def kernel_matrix(
+    network: AbstractLayer,
+    x1: Num[np.ndarray, "n *s d"],
+    x2: Num[np.ndarray, "m *s d"] | None = None,
+    *,
+    which: tuple[Kernel, Kernel] = BOTH,
+    precision: Precision = "float64",
+    scaling: AbstractScaling | None = None,
+    width: float = math.inf,
+    out: tuple[Float[np.ndarray, "n m"], Float[np.ndarray, "n m"]] | None = None,
+    progress: bool = False,
+) -> KernelMatrices | KernelEstimates: ...
+
+
+def kernel_matrix(
+    network, x1, x2=None, *, which=BOTH, precision: Precision = "float64", scaling=None,
+    width=math.inf, out=None, progress=False,
+):  # fmt: skip
+    """The NNGP and tangent kernels of a network.
 
     >>> net = Dense() >> Relu() >> Readout()
     >>> kernel_matrix(net, np.eye(3)).ntk.shape
     (3, 3)
+    >>> kernel_matrix(net, np.eye(3), which="ntk", precision="float32").dtype
+    dtype('float32')
 
     Args:
         network: layers; a network that does not end in `Readout()` gives its last features'.
             `MonteCarlo(network)` gives `KernelEstimates`, with their standard errors.
         x1, x2: rows of inputs, or grids of positions with the features last (images are n, height,
             width, channels); without x2, x1 against itself.
+        which: "nngp" or "ntk" for that matrix alone, at half the memory.
+        precision: "float64" to 1e-10, "float32" to 3e-7 and "fast" to 5e-4 of the geometric mean
+            of the diagonal entries; the latter two are stored in float32. "fast" forms cosines in
+            float32: rows that nearly coincide may then make the matrix indefinite.
         scaling: `NTK()` unless given; it decides what each layer adds to the tangent kernel.
         width: the width whose constants enter; only the standard parametrization's differ.
+        out: where to write, arrays of that shape and type (`np.lib.format.open_memmap` makes one
+            in a file); one for each matrix.
+        progress: whether to show entries a second and the time left, on a terminal.
 
     Raises ValueError for inputs without rows and features or not finite, for networks that leave a
     grid of positions or have layers without a rule at infinite width, and MemoryError for matrices
     that do not fit into memory, before anything is computed.
     """
-    x1, x2 = checked_sides(x1, x2)
-    way = way_of(network)
-    rows, columns = len(x1), len(x1 if x2 is None else x2)
-    check_memory(rows, columns, len(way.kind._fields))
-    for x in (x1, x2):
-        if x is not None:
-            check_rows(network, x)
-    if not width >= 1:
-        raise ValueError(f"width is {width}: give a positive number, or inf.")
-    _check_vector(network, x1.shape[1:])
-    scaling = NTK() if scaling is None else scaling
-    found = [np.empty((rows, columns)) for _ in way.kind._fields]
-    tile = way.tile_rows(network, x1.shape[1:])
-    with float64():
-        own = tangents(network, x1.shape[1:], scaling, width)
-        for i in range(0, rows, tile):
-            for j in range(0 if x2 is not None else i, columns, tile):
-                a, b = slice(i, i + tile), slice(j, j + tile)
-                same = x2 is None and i == j
-                other = None if same else (x1 if x2 is None else x2)[b]
-                for whole, part in zip(found, _tile(way, network, own, x1[a], other), strict=True):
-                    whole[a, b] = part
-                    if x2 is None and i != j:
-                        whole[b, a] = part.T
-    if not all(np.isfinite(whole).all() for whole in found):
+    sides, own = _prepared(network, x1, x2, which, precision, scaling, width)
+    names = _names(network, which)
+    kind = STORED[precision]
+    size = len(sides.x1), len(sides.other)
+    if out is None:
+        check_memory(*size, len(names), np.dtype(kind).itemsize)
+        found = [np.empty(size, kind) for _ in names]
+    else:
+        found = _checked_out(out, which, size, kind)
+    path, _ = _choose(network, own, sides, names, precision)
+    fill(found, path, sides, progress=progress)
+    if not all(np.isfinite(row).all() for whole in found for row in whole):
         raise ValueError(
             f"The kernel of {network!r} is not finite on these rows: rescale them, or look for a "
             "function in it that is not finite on all numbers."
         )
-    return way.kind(*found)
+    if isinstance(which, str):
+        return found[0]
+    return (KernelEstimates if isinstance(network, MonteCarlo) else KernelMatrices)(*found)
+
+
+def explain(
+    network: AbstractLayer,
+    x1: Num[np.ndarray, "n *s d"],
+    x2: Num[np.ndarray, "m *s d"] | None = None,
+    *,
+    which: Kernel | tuple[Kernel, Kernel] = BOTH,
+    precision: Precision = "float64",
+    scaling: AbstractScaling | None = None,
+    width: float = math.inf,
+) -> Explanation:
+    """The path that `kernel_matrix` takes with these arguments, and why.
+
+    >>> net = Dense() >> Relu() >> Readout()
+    >>> print(explain(net, np.eye(3)))
+    rules: every layer has a rule.
+    not cosine: there are fewer than 2,097,152 entries.
+
+    Arguments and errors as for `kernel_matrix`; nothing is computed but what the choice reads.
+    """
+    sides, own = _prepared(network, x1, x2, which, precision, scaling, width)
+    path, others = _choose(network, own, sides, _names(network, which), precision)
+    return Explanation(path.name, path.why, others)
+
+
+def _prepared(network, x1, x2, which, precision, scaling, width):
+    """The sides and what each layer's weights do; raises as `kernel_matrix` says."""
+    sides = Sides(*checked_sides(x1, x2))
+    check_rules(network)
+    for x in sides:
+        if x is not None:
+            check_rows(network, x)
+    if not width >= 1:
+        raise ValueError(f"width is {width}: give a positive number, or inf.")
+    if which not in ("nngp", "ntk", BOTH):
+        raise ValueError(f'which is {which!r}: give "nngp", "ntk", or {BOTH} for both.')
+    if precision not in STORED:
+        raise ValueError(f"precision is {precision!r}: give one of {', '.join(STORED)}.")
+    _check_vector(network, sides.x1.shape[1:])
+    with float64():
+        scaling = NTK() if scaling is None else scaling
+        return sides, tangents(network, sides.x1.shape[1:], scaling, width)
+
+
+def _names(network: AbstractLayer, which) -> tuple[str, ...]:
+    if isinstance(which, str):
+        return (which,)
+    return KernelEstimates._fields if isinstance(network, MonteCarlo) else BOTH
+
+
+def _checked_out(out, which, size: tuple[int, int], kind: type) -> list[np.ndarray]:
+    found = [out] if isinstance(which, str) else list(out)
+    wanted = 1 if isinstance(which, str) else len(which)
+    if len(found) != wanted or any(x.shape != size or x.dtype != kind for x in found):
+        told = ", ".join(f"{x.dtype} {x.shape}" for x in found)
+        raise ValueError(
+            f"out holds {told}: give {wanted} of {np.dtype(kind)} {size}, one for each matrix."
+        )
+    return found
+
+
+def _choose(
+    network, own, sides: Sides, names: tuple[str, ...], precision: Precision
+) -> tuple[AbstractPath, tuple[tuple[str, str], ...]]:
+    """The fastest path that applies; those that do not, with their reasons."""
+    if isinstance(network, MonteCarlo):
+        return SampledPath(network, own, sides, names), ()
+    refused = []
+    for kind in (CosinePath,):
+        try:
+            return kind.of(network, own, sides, names, precision), tuple(refused)
+        except NotApplicable as error:
+            refused.append((kind.name, str(error)))
+    return RulesPath(network, own, sides, names), tuple(refused)
 
 
 def kernel_diagonal(
@@ -126,69 +226,21 @@ def kernel_diagonal(
     """
     x = checked(x, "x")
     check_rows(network, x)
-    way = way_of(network)
+    check_rules(network)
     _check_vector(network, x.shape[1:])
-    tile = way.diagonal_rows(network, x.shape[1:])
+    if isinstance(network, MonteCarlo):
+        tile = sampled_rows(network, x.shape[1:])
+        diagonal = functools.partial(sampled_diagonal, network)
+    else:
+        tile = tile_rows(network, x.shape[1:]) ** 2
+        diagonal = functools.partial(alone, network)
     with float64():
         own = tangents(network, x.shape[1:], NTK() if scaling is None else scaling)
         found = [
-            [np.asarray(part)[: len(own_x)] for part in way.diagonal(network, own, _padded(own_x))]
+            [np.asarray(part)[: len(own_x)] for part in diagonal(own, padded(own_x))]
             for own_x in (x[i : i + tile] for i in range(0, len(x), tile))
         ]
         return KernelDiagonals(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _alone(network, own, x):
-    def one(row):
-        found = _ended(network.kernel(own, begin(network, row[None])))
-        return found.xy[0, 0], found.ntk[0, 0]
-
-    return jax.vmap(one)(x)
-
-
-def tile_rows(network: AbstractLayer, shape: tuple[int, ...]) -> int:
-    """Rows of a tile, so that it holds ENTRIES pairs of positions at most."""
-    all_pairs = network.needs(Pairs.SAME) is Pairs.ALL
-    each = float(most_positions(network, shape)) ** (1.0 if all_pairs else 0.5)
-    return max(1, min(TILE, 1 << int(math.log2(max(1.0, ENTRIES**0.5 / each)))))
-
-
-def most_positions(network: AbstractLayer, shape: tuple[int, ...]) -> int:
-    """Positions of the largest grid that a network makes of a row."""
-    incoming = input_signal(shape)
-    most = incoming.positions or 1
-    for layer in network.sequence:
-        incoming = layer.signal(incoming)
-        most = max(most, incoming.positions or 1)
-    return most
-
-
-def _tile(way: Way, network, own, x1, x2) -> list[np.ndarray]:
-    """One tile, padded to a power of two: a few compiled shapes serve all data."""
-    n, m = len(x1), len(x1 if x2 is None else x2)
-    found = way.tile(network, own, _padded(x1), None if x2 is None else _padded(x2))
-    cut = [np.asarray(kernel)[:n, :m] for kernel in found]
-    return [_mirrored(kernel) for kernel in cut] if x2 is None else cut
-
-
-def _padded(x: np.ndarray) -> jax.Array:
-    size = max(8 if x.ndim == 2 else 1, 1 << (len(x) - 1).bit_length())
-    # with a real row, so that no rule meets 0 / 0
-    return jnp.asarray(np.pad(x, ((0, size - len(x)), *[(0, 0)] * (x.ndim - 1)), mode="edge"))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _through(network, own, x1, x2):
-    found = _ended(network.kernel(own, begin(network, x1, x2)))
-    return found.xy, found.ntk
-
-
-def _ended(moments: AbstractMoments) -> Moments:
-    """What a network leaves."""
-    found = moments.mixed()
-    assert isinstance(found, Moments)  # _check_vector has seen to it
-    return found
 
 
 def _check_vector(network: AbstractLayer, shape: tuple[int, ...]) -> None:
@@ -199,47 +251,25 @@ def _check_vector(network: AbstractLayer, shape: tuple[int, ...]) -> None:
         )
 
 
-def _mirrored(kernel: np.ndarray) -> np.ndarray:
-    """Symmetric to the last digit, which rules that treat x and y in turn are not."""
-    return np.triu(kernel) + np.triu(kernel, 1).T
-
-
 def layer_kernels(
     network: AbstractLayer, x: Num[np.ndarray, "n d"], scaling: AbstractScaling | None = None
 ) -> list[Float[np.ndarray, "n n"]]:
     """The covariance of the features after each layer of a chain, inputs excluded."""
     x = np.asarray(x, dtype=np.float64)
+    check_rules(network)
     with float64():
         own = tangents(network, x.shape[1:], NTK() if scaling is None else scaling)
-        found = way_of(network).layers(network, own, _padded(x))
+        if isinstance(network, MonteCarlo):
+            found = sampled_layers(network, own, padded(x))
+        else:
+            found = each_layer(network, own, padded(x))
         return [np.asarray(kernel)[: len(x), : len(x)] for kernel in found]
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _each_layer(network, own, x):
-    moments, found = begin(network, x), []
-    for layer, weights in zip(network.sequence, network.in_sequence(own), strict=True):
-        moments = layer.kernel(weights, moments)
-        vector = moments.flattened().mixed()
-        assert isinstance(vector, Moments)
-        found.append(vector.xy)
-    return found
-
-
-def way_of(network: AbstractLayer) -> Way:
-    """By rules of its layers, or by sampling; ValueError, in a sentence that names the way out, for
-    layers that have no rule."""
-    if isinstance(network, MonteCarlo):
-        return Way(
-            KernelEstimates, sampled_rows, sampled_rows,
-            sampled_tile, sampled_diagonal, sampled_layers,
-        )  # fmt: skip
-    if (sentence := network.refusal()) is not None:
+def check_rules(network: AbstractLayer) -> None:
+    """Raises ValueError, in a sentence that names the way out, for layers that have no rule."""
+    if not isinstance(network, MonteCarlo) and (sentence := network.refusal()) is not None:
         raise ValueError(sentence)
-    return Way(
-        KernelMatrices, tile_rows, lambda network, shape: tile_rows(network, shape) ** 2,
-        _through, _alone, _each_layer,
-    )  # fmt: skip
 
 
 def checked_sides(x1, x2) -> tuple[np.ndarray, np.ndarray | None]:
@@ -267,7 +297,7 @@ def checked(x, name: str) -> np.ndarray:
     return x
 
 
-def check_memory(rows: int, columns: int, matrices: int = 2) -> None:
+def check_memory(rows: int, columns: int, matrices: int = 2, entry: int = 8) -> None:
     """Raises MemoryError for kernel matrices of this size that do not fit into free memory."""
-    need = 2 * matrices * 8 * rows * columns  # the kernels, and as much again for a solve
+    need = 2 * matrices * entry * rows * columns  # the kernels, and as much again for a solve
     check_free(need, f"Kernel matrices of {rows} by {columns} rows", "use fewer rows")

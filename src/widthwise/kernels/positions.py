@@ -7,7 +7,8 @@ import jax
 import numpy as np
 from jaxtyping import Num
 
-from widthwise.kernels.matrix import KernelMatrices, checked_sides, most_positions, way_of
+from widthwise.kernels.matrix import KernelMatrices, check_rules, checked_sides
+from widthwise.kernels.rules import most_positions
 from widthwise.memory import check_free
 from widthwise.network.begin import begin, check_rows, input_signal
 from widthwise.network.build import tangents
@@ -39,7 +40,7 @@ def position_kernels(
     Raises ValueError for a network that leaves a vector, besides what `kernel_matrix` raises.
     """
     x1, x2 = checked_sides(x1, x2)
-    way_of(network)
+    check_rules(network)
     leaving = network.signal(input_signal(x1.shape[1:]))
     if not leaving.shape:
         raise ValueError(f"{network!r} leaves one vector: ask for kernel_matrix.")

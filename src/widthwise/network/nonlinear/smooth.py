@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.scipy.special import erf
 
 from widthwise import settings
+from widthwise.network.arccos import arcsine
 from widthwise.network.pointwise import AbstractSmooth
 
 _SIGMOID = 2.4020563531719796  # least squares over [-5, 5]
@@ -59,7 +60,7 @@ def _arcsine(inner, a, c, b):
     """E[erf(inner * u) erf(inner * v)]."""
     square = 2 * inner**2
     cosine = square * c / jnp.sqrt((1 + square * a) * (1 + square * b))
-    return 2 / jnp.pi * jnp.arcsin(cosine)
+    return 2 / jnp.pi * arcsine(cosine)
 
 
 class Gelu(AbstractSmooth):
@@ -74,7 +75,7 @@ class Gelu(AbstractSmooth):
         return h * (1 + erf(h / math.sqrt(2))) / 2
 
     def dual(self, a, c, b):
-        both = 1 / 4 + jnp.arcsin(c / jnp.sqrt((1 + a) * (1 + b))) / (2 * jnp.pi)
+        both = 1 / 4 + arcsine(c / jnp.sqrt((1 + a) * (1 + b))) / (2 * jnp.pi)
         density = 1 / (2 * jnp.pi * jnp.sqrt((1 + a) * (1 + b) - c**2))
         return c * both + density * (a * b - c**2 * a / (1 + a) + c**2 / (1 + b))
 
