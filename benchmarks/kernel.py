@@ -51,7 +51,7 @@ def polynomial_seconds(kind: type) -> float:
     """Of one polynomial of degree 8 and a square root for half of the entries, and their writing
     to memory that is there."""
     cosines = np.random.default_rng(0).uniform(-1, 1, size=(512, 512)).astype(kind)
-    series = tuple(map(kind, np.linspace(0.1, 0.2, 9)))
+    series = tuple(map(kind, np.linspace(0.1, 0.2, 9))), (kind(0),)
     ones, found = np.ones(512, kind), np.empty((512, 512), kind)
     least = kind(0)
     once = cpu(lambda: of_cosines(cosines, least, series, series, kind, ones, ones, found), 20)

@@ -129,7 +129,7 @@ def test_where_it_does_not_apply(small, rng):
     for other, rows, reason in [
         (deep(Relu(), 1), x, "rows differ in length"),
         (deep(Erf(), 1, **PLAIN), x, "rows differ in length"),
-        (deep(Sign(), 2, **PLAIN), x, "a polynomial of degree 48"),  # a root of a root
+        (deep(Sign(), 2, **PLAIN), x, "a polynomial of degree 49"),  # a root of a root
         (net, x[:, :1], "no angles between them"),
         (net, np.zeros((12, 4)), "all rows are zero"),
     ]:

@@ -55,7 +55,9 @@ def random_network(seed: int, symmetric: bool = False):
             LayerNorm(axes=pick(((), (0,), (-2, -1)))) >> function >> conv(),
             Concatenate((function, Identity())) >> conv(),
             Product((function, conv())) >> conv(),
-            function >> SelfAttention(pick(("softmax", "relu", "abs", "identity"))),
+            # scores grow with the cube of the variance: beyond 1e10, float64 does not tell rows
+            # apart as functions do that are no wider than 1
+            function >> SelfAttention(pick(("softmax", "relu", "abs", "identity"))) >> LayerNorm(),
             function >> AveragePool((1, 3), (1, 1), "SAME", edges=True) >> Dense(),
         ]
         if symmetric:
@@ -68,7 +70,7 @@ def random_network(seed: int, symmetric: bool = False):
             function >> SumPool((2, 1), (1, 1)) >> conv(),
             (Identity() + PositionEmbedding(decay=0.5)) >> function >> Conv((1, 1)),
             ConcatenatePositions((function >> conv(), conv()), axis=1),
-            function >> MultiHeadAttention(),
+            function >> MultiHeadAttention() >> LayerNorm(),
             function >> Crop(((None, None, -1), (1, None, 1))) >> conv(),
         ])  # fmt: skip
 

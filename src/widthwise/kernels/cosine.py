@@ -16,7 +16,7 @@ import scipy.fft
 from jaxtyping import Float
 
 from widthwise.kernels.compiled import of_cosines
-from widthwise.kernels.path import ACCURACY, STORED, AbstractPath, Precision, Sides
+from widthwise.kernels.path import ACCURACY, STORED, AbstractPath, NotApplicable, Precision, Sides
 from widthwise.kernels.rules import RulesPath, mirrored
 from widthwise.network.begin import readers
 from widthwise.network.layer import AbstractLayer
@@ -24,13 +24,10 @@ from widthwise.network.layer import AbstractLayer
 LEAST = 2**21  # entries from which on a fit is worth its second
 TILE = 512  # rows of a tile: its cosines stay in cache
 NODES = 63  # of a side of c = 0, less one
-DEGREES = (8, 12, 24, 48)  # which are compiled
+DEGREES = (8, 12, 25, 49)  # which are compiled; from 13 on in two halves
+HALVED = 13
 SINGLE = 12  # the highest degree whose powers float32 can add up
 CHECKED = (128, 8)  # rows against columns at which the fit is compared with the rules
-
-
-class NotApplicable(ValueError):
-    """A path that does not apply, and why."""
 
 
 class Fit(NamedTuple):
@@ -63,7 +60,7 @@ class CosinePath(AbstractPath):
             (self.x1, self.scale1) if sides.x2 is None else self._prepared(sides.x2, product)
         )
         self.polynomials = [
-            [tuple(map(self.kind, side)) for side in both] for both in fit.coefficients
+            [_halves(side, self.kind) for side in both] for both in fit.coefficients
         ]
         self.own = threading.local()  # each thread's buffers
 
@@ -108,6 +105,12 @@ class CosinePath(AbstractPath):
         fit = _fit(network, own, sides, names, ACCURACY[precision])
         _check(fit, network, own, sides, names, precision)
         return cls(fit, sides, names, precision)
+
+
+def _halves(powers: np.ndarray, kind: type) -> tuple[tuple, tuple]:
+    """Coefficients as `of_cosines` reads them."""
+    low, high = (powers, [0]) if len(powers) <= HALVED else np.split(powers, 2)
+    return tuple(map(kind, low)), tuple(map(kind, high))
 
 
 def _fit(network, own, sides: Sides, names, accuracy: float) -> Fit:

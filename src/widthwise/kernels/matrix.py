@@ -7,7 +7,8 @@ from typing import Literal, NamedTuple, overload
 import numpy as np
 from jaxtyping import Float, Num
 
-from widthwise.kernels.cosine import CosinePath, NotApplicable
+from widthwise.kernels.cosine import CosinePath
+from widthwise.kernels.images import ImagesPath
 from widthwise.kernels.monte_carlo import (
     KernelEstimates,
     MonteCarlo,
@@ -16,7 +17,7 @@ from widthwise.kernels.monte_carlo import (
     sampled_layers,
     sampled_rows,
 )
-from widthwise.kernels.path import STORED, AbstractPath, Precision, Sides
+from widthwise.kernels.path import STORED, AbstractPath, NotApplicable, Precision, Sides
 from widthwise.kernels.rules import RulesPath, alone, each_layer, padded, tile_rows
 from widthwise.kernels.tiles import fill
 from widthwise.memory import check_free
@@ -206,7 +207,7 @@ def _choose(
     if isinstance(network, MonteCarlo):
         return SampledPath(network, own, sides, names), ()
     refused = []
-    for kind in (CosinePath,):
+    for kind in (CosinePath, ImagesPath):
         try:
             return kind.of(network, own, sides, names, precision), tuple(refused)
         except NotApplicable as error:

@@ -13,6 +13,10 @@ STORED = {"float64": np.float64, "float32": np.float32, "fast": np.float32}
 ACCURACY = {"float64": 1e-10, "float32": 3e-7, "fast": 5e-4}
 
 
+class NotApplicable(ValueError):
+    """A path that does not apply, and why."""
+
+
 class Sides(NamedTuple):
     """Rows x1 against rows x2; without x2, x1 against itself."""
 

@@ -19,7 +19,9 @@ from widthwise.solve.precision import float64
 
 TILE = 512  # rows of a tile
 BLOCKS = 32  # of rows that are kept as the compiled function reads them
-ENTRIES = 2**21  # pairs of positions in a tile: 16 MB each of the dozen arrays that are made of it
+# Pairs of positions in a tile: a dozen arrays of 2 MB are memory that is kept for the next tile,
+# where larger ones are fresh each time, which costs more than what is done in them.
+ENTRIES = 2**18
 PERIOD = 8  # layers that are looked at for repetition
 
 

@@ -30,7 +30,7 @@ def input_signal(inputs: int | tuple[int, ...]) -> Signal:
 def begin(network: AbstractLayer, x, y=None, end: Pairs = Pairs.SAME) -> AbstractMoments:
     """The moments of rows of data, or of grids (n, extents ..., features), as a network reads
     them: only such pairs of positions as it needs, if `end` is what its own are needed for."""
-    x, y = _read(network, x), None if y is None else _read(network, y)
+    x, y = read(network, x), None if y is None else read(network, y)
     rows, others = values_of(x), None if y is None else values_of(y)
     if rows.ndim == 2:
         return Moments.of(rows, others)
@@ -41,7 +41,8 @@ def begin(network: AbstractLayer, x, y=None, end: Pairs = Pairs.SAME) -> Abstrac
     return KnownGrid.of(grid, x.context, None if y is None else y.context)
 
 
-def _read(network: AbstractLayer, x):
+def read(network: AbstractLayer, x):
+    """Rows of data as a network reads them: arrays, or `Known` where positions are."""
     for layer in readers(network):
         x = jax.vmap(functools.partial(run, layer, None))(x)
     return x
@@ -51,10 +52,11 @@ def check_rows(network: AbstractLayer, x) -> None:
     """Raises ValueError where rows do not fit a network, and where one of them has no position left
     somewhere in it."""
     network.signal(input_signal(x.shape[1:]))
-    read = functools.partial(_read, network)
-    if not isinstance(jax.eval_shape(read, x), Known):
+    if not isinstance(jax.eval_shape(functools.partial(read, network), x), Known):
         return
-    context = read(jnp.asarray(x)).context
+    known = read(network, jnp.asarray(x))
+    assert isinstance(known, Known)
+    context = known.context
     for layer in (None, *network.sequence):
         if layer is not None and not isinstance(layer, AbstractReader):
             context = jax.vmap(layer.after)(context)

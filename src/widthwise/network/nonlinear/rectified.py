@@ -1,5 +1,6 @@
 """Functions that are powers on either side of zero, with a kink or a jump there."""
 
+import abc
 import functools
 from typing import ClassVar
 
@@ -12,14 +13,33 @@ from widthwise.network.arccos import angle, rectified
 from widthwise.network.pointwise import AbstractNonlinearity
 
 
-class LeakyRelu(AbstractNonlinearity):
+class AbstractKinked(AbstractNonlinearity):
+    """Straight on either side of 0: a line and a multiple of max(h, 0)."""
+
+    source: ClassVar[str] = "cho2009, eqs. (5) and (6), n = 0 and 1"
+
+    @property
+    @abc.abstractmethod
+    def parts(self) -> tuple[float, float]:
+        """(l, k) of the dual l c + k E[max(u, 0) max(v, 0)]. Of a h + b max(h, 0) they are
+        a (a + b) and b^2, for E[u max(v, 0)] = c / 2."""
+
+    def dual(self, a, c, b):
+        linear, kinked = self.parts
+        return linear * c + kinked * rectified(a, c, b)
+
+    def slope(self, a, c, b):
+        linear, kinked = self.parts
+        return linear + kinked * (jnp.pi - _theta(a, c, b)) / (2 * jnp.pi)
+
+
+class LeakyRelu(AbstractKinked):
     """max(h, 0) + leak * min(h, 0).
 
     >>> LeakyRelu(0.1)(jnp.array([-1.0, 2.0])).tolist()
     [-0.10000000149011612, 2.0]
     """
 
-    source: ClassVar[str] = "cho2009, eqs. (5) and (6), n = 0 and 1"
     leak: float = 0.01
 
     def __check_init__(self):
@@ -28,47 +48,34 @@ class LeakyRelu(AbstractNonlinearity):
     def __call__(self, h):
         return jnp.where(h > 0, h, self.leak * h)
 
-    def dual(self, a, c, b):
-        # leak * identity + (1 - leak) * Relu, and E[u Relu(v)] = c / 2
-        s = self.leak
-        return s * c + (1 - s) ** 2 * rectified(a, c, b)
-
-    def slope(self, a, c, b):
-        s = self.leak
-        return s + (1 - s) ** 2 * (jnp.pi - _theta(a, c, b)) / (2 * jnp.pi)
+    @property
+    def parts(self):
+        return self.leak, (1 - self.leak) ** 2
 
 
-class Relu(AbstractNonlinearity):
+class Relu(AbstractKinked):
     """max(h, 0)."""
-
-    source: ClassVar[str] = "cho2009, eqs. (5) and (6), n = 0 and 1"
 
     def __call__(self, h):
         return jnp.where(h > 0, h, 0.0)
 
-    def dual(self, a, c, b):
-        return rectified(a, c, b)
-
-    def slope(self, a, c, b):
-        return (jnp.pi - _theta(a, c, b)) / (2 * jnp.pi)
+    @property
+    def parts(self):
+        return 0.0, 1.0
 
 
-class Abs(AbstractNonlinearity):
+class Abs(AbstractKinked):
     """|h|."""
-
-    source: ClassVar[str] = "cho2009, eqs. (5) and (6), n = 0 and 1"
 
     def __call__(self, h):
         return jnp.where(h > 0, h, -h)
 
-    def dual(self, a, c, b):
-        return 4 * rectified(a, c, b) - c  # |h| = 2 Relu(h) - h
-
-    def slope(self, a, c, b):
-        return 1 - 2 * _theta(a, c, b) / jnp.pi
+    @property
+    def parts(self):
+        return -1.0, 4.0  # |h| = 2 max(h, 0) - h
 
 
-class ABRelu(AbstractNonlinearity):
+class ABRelu(AbstractKinked):
     """a * min(h, 0) + b * max(h, 0).
 
     >>> ABRelu(-0.5, 2.0)(jnp.array([-1.0, 1.0])).tolist()
@@ -89,13 +96,9 @@ class ABRelu(AbstractNonlinearity):
     def __call__(self, h):
         return jnp.where(h > 0, self.b * h, self.a * h)
 
-    def dual(self, a, c, b):
-        # a * identity + (b - a) * Relu, and E[u Relu(v)] = c / 2
-        return self.a * self.b * c + (self.b - self.a) ** 2 * rectified(a, c, b)
-
-    def slope(self, a, c, b):
-        both = (jnp.pi - _theta(a, c, b)) / (2 * jnp.pi)
-        return self.a * self.b + (self.b - self.a) ** 2 * both
+    @property
+    def parts(self):
+        return self.a * self.b, (self.b - self.a) ** 2
 
 
 class Sign(AbstractNonlinearity):

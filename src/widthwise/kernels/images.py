@@ -1,0 +1,273 @@
+"""The path of images: convolutions, functions with a kink, and poolings, slice by slice.
+
+Of two images, the pairs of positions (p, p + d) that lie one displacement d apart go through
+filters and functions on their own, so that one slice stays in cache from one pooling to the next:
+stages.py has the plan of the network, slices.py the arithmetic. Here is what each image brings.
+"""
+
+import functools
+import math
+from typing import ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from widthwise.kernels.path import ACCURACY, STORED, AbstractPath, NotApplicable, Precision, Sides
+from widthwise.kernels.rules import RulesPath, mirrored
+from widthwise.kernels.slices import KINK, Grids, through
+from widthwise.kernels.stages import Plan, Stage, planned
+from widthwise.network.begin import read
+from widthwise.network.context import Known
+from widthwise.network.layer import AbstractLayer
+from widthwise.solve.precision import float64
+
+LANES = 16  # pairs of images side by side
+TILE = 32  # images of a tile
+LEAST = 2**28  # positions times operations from which on a check by the rules is worth it
+# Of the series: 1e-8 and 1e-12 are left out. From 15 on LLVM leaves loops over powers as they are.
+DEGREE = {np.float32: 7, np.float64: 12}
+
+
+class Laned(NamedTuple):
+    """What `through` reads of one side."""
+
+    x: Float[np.ndarray, "h c wl"]
+    grids: list[Grids]
+    pooled: list[Float[np.ndarray, "h w l"]]
+
+
+class Side:
+    """What the images of one side bring to each stage, with the images first, where lanes will be.
+
+    Attributes:
+        x: the images, (n, H, channels, W), divided by the root of the channels.
+        grids: of each stage, (n, operations, h, w) each.
+        pooled: sums of D of each image with itself over pairs in a window, (n, h, w), of each stage
+            but the last.
+        total: sums over positions of the variances at the end, in float64.
+    """
+
+    def __init__(self, x: Float[np.ndarray, "n h w c"], kind: type):
+        x = x / math.sqrt(x.shape[3])
+        self.variance = np.sum(x**2, axis=3)
+        self.x = np.ascontiguousarray(x.transpose(0, 1, 3, 2), kind)
+        self.grids: list[Grids] = []
+        self.pooled: list[np.ndarray] = []
+        self.total = np.zeros(len(x))
+
+    def laned(self, group: Int[np.ndarray, " lanes"]) -> Laned:
+        """Some images, one a lane; where there are fewer than lanes, some stand twice."""
+        lanes = np.resize(group, LANES)
+        return Laned(
+            _laned(self.x[lanes]),
+            [Grids(*(_laned(part[lanes]) for part in grids)) for grids in self.grids],
+            [np.moveaxis(part[lanes], 0, -1) for part in self.pooled],
+        )
+
+
+class ImagesPath(AbstractPath):
+    """Slices of pairs of positions, of sixteen pairs of images at a time."""
+
+    name: ClassVar[str] = "images"
+    why = "filters, functions with a kink, and poolings"
+    rows = TILE
+
+    def __init__(self, plan: Plan, network, sides: Sides, names, stored: type, kind: type):
+        self.names, self.plan, self.stored, self.kind = names, plan, stored, kind
+        around = [size for s in plan.stages for op in s.operations for size in op.sizes[2:]]
+        self.edge = max(around, default=0)
+        self.series = tuple(tuple(map(self.kind, part)) for part in _series(DEGREE[self.kind]))
+        self.symmetric = sides.x2 is None
+        self.one = self._side(_grids_of(network, sides.x1))
+        self.two = self.one if sides.x2 is None else self._side(_grids_of(network, sides.x2))
+
+    def tile(self, a: slice, b: slice):
+        rows = np.arange(len(self.one.x))[a]
+        columns = np.arange(len(self.two.x))[b]
+        same = self.symmetric and a == b
+        nngp, ntk = np.zeros((2, len(rows), len(columns)))
+        groups = [columns[start : start + LANES] for start in range(0, len(columns), LANES)]
+        others = [self.two.laned(group) for group in groups]
+        for at, row in enumerate(rows):
+            one = self.one.laned(np.full(LANES, row))
+            for group, two in zip(groups, others, strict=True):
+                if same and row > group[-1]:
+                    continue
+                into = slice(group[0] - columns[0], group[-1] + 1 - columns[0])
+                nngp[at, into], ntk[at, into] = self._entries(one, two, row, group)
+        found = {"nngp": nngp, "ntk": ntk}
+        if same:
+            found = {name: mirrored(kernel) for name, kernel in found.items()}
+        return [found[name].astype(self.stored) for name in self.names]
+
+    def _entries(self, one: Laned, two: Laned, row, group) -> tuple[np.ndarray, np.ndarray]:
+        """(nngp, ntk) of a row with a group of others, one a lane."""
+        sums, _ = self._run(one, two, len(self.plan.stages))
+        last = self.plan.stages[-1]
+        partners = 1 if last.reach == (0, 0) else math.prod(last.end)  # of each position
+        both = partners * (self.one.total[row] + self.two.total[group]) / 2
+        nngp, ntk = last.scale * (both - sums[0, : len(group)]), last.scale * sums[1, : len(group)]
+        for variance, carry, tangent, bias, own in self.plan.last:
+            nngp, ntk = variance * nngp + bias, carry * ntk + tangent * nngp + own
+        return nngp, ntk
+
+    def _side(self, x: Float[np.ndarray, "n h w c"]) -> Side:
+        side = Side(x, self.kind)
+        variance = side.variance
+        for number, stage in enumerate(self.plan.stages):
+            grids, variance = _variances(stage, variance, self.edge)
+            side.grids.append(Grids(*(part.astype(self.kind) for part in grids)))
+            if stage.window == (0, 0):
+                side.total = variance.sum(axis=(1, 2))
+                break
+            h, w = stage.pooled
+            apart = np.empty((len(x), h, w), self.kind)
+            for start in range(0, len(x), LANES):
+                group = np.arange(start, min(start + LANES, len(x)))
+                own = side.laned(group)
+                after = self._run(own, own, number + 1)[1]
+                apart[group] = np.einsum("hwhwl->lhw", after[0])[: len(group)]
+            side.pooled.append(apart)
+            both = math.prod(stage.window) * _windows(variance, stage)
+            variance = stage.scale * (both - apart)
+        return side
+
+    def _run(self, one: Laned, two: Laned, stages: int):
+        """Pairs of images through the first stages: sums (2, lanes), and what the last of them has
+        pooled: sums of D and T over pairs of windows, (h, w, h, w, lanes)."""
+        images, sums = (one.x, two.x), np.zeros((2, LANES))
+        before = (np.zeros((0, 0, 0, 0, LANES), self.kind),) * 2
+        after = before
+        for number, stage in enumerate(self.plan.stages[:stages]):
+            h, w = stage.pooled
+            after = tuple(np.zeros((h, w, h, w, LANES), self.kind) for _ in range(2))
+            through(
+                images, before, stage.packed(self.kind), one.grids[number], two.grids[number],
+                stage.shape, stage.reach, stage.window, after, sums, self._work(stage),
+                self.series,
+            )  # fmt: skip
+            images = (np.zeros((0, 1, 1), self.kind),) * 2
+            if number + 1 < stages:
+                before = self._apart(stage, after, one.pooled[number], two.pooled[number])
+        return sums, after
+
+    def _apart(self, stage: Stage, after, own1, own2):
+        """D and T of pooled features, of sums over pairs of windows: variances drop out of D, and
+        windows that see the same are at 0, to the last digit."""
+        scale, half = self.kind(stage.scale), self.kind(0.5)
+        apart = after[0] - half * (own1[:, :, None, None] + own2[None, None])
+        return scale * apart, scale * after[1]
+
+    def _work(self, stage: Stage):
+        """Memory of a slice and of its sums along rows."""
+        h, w = (extent + 2 * self.edge for extent in stage.shape)
+        return (self.edge, *(np.zeros((h, w * LANES), self.kind) for _ in range(4)))
+
+    @classmethod
+    def of(
+        cls, network: AbstractLayer, own, sides: Sides, names: tuple[str, ...], precision: Precision
+    ) -> "ImagesPath":
+        """Raises NotApplicable, with the reason."""
+        plan = planned(network, own, _grid_of(network, sides))
+        work = sum(math.prod(s.shape) ** 2 * len(s.operations) for s in plan.stages)
+        if sides.pairs * work < LEAST:
+            raise NotApplicable("there is too little to do")
+        kinds = [np.float64] if precision == "float64" else [np.float32, np.float64]
+        if precision == "float32" and len(plan.stages) > 1:
+            kinds = [np.float64]  # means over windows that nearly agree differ by their rounding
+        for kind in kinds:
+            make = functools.partial(cls, plan, network, names=names, stored=STORED[precision],
+                                     kind=kind)  # fmt: skip
+            if _is_near(make, network, own, sides, names, ACCURACY[precision]):
+                return make(sides)
+        raise NotApplicable(f"some entries are further than {ACCURACY[precision]:g} from the rules")
+
+
+def _laned(part: np.ndarray) -> np.ndarray:
+    """(lanes, ..., w) as (..., w lanes)."""
+    return np.ascontiguousarray(np.moveaxis(part, 0, -1)).reshape(*part.shape[1:-1], -1)
+
+
+def _variances(stage: Stage, variance: np.ndarray, edge: int):
+    """What images bring to a stage's operations, and their variances behind it."""
+    (n, h, w), count = variance.shape, len(stage.operations)
+    front = np.zeros((n, count, h + 2 * edge, w + 2 * edge))
+    mean, root, back = np.zeros((3, n, count, h, w))
+    for op, (kind, sizes, numbers, (rows, columns)) in enumerate(stage.operations):
+        if kind == KINK:
+            own = np.sqrt(np.maximum(variance, 0))
+            root[:, op, :rows, :columns] = own
+            back[:, op, :rows, :columns] = np.divide(1, own, where=own > 0, out=np.zeros_like(own))
+            variance = (numbers[0] + numbers[1] / 2) * variance
+            continue
+        taps_h, taps_w, *around = sizes
+        front[:, op, edge : edge + rows, edge : edge + columns] = variance
+        wide = np.pad(variance, ((0, 0), around[:2], around[2:]))
+        seen = np.lib.stride_tricks.sliding_window_view(wide, (taps_h, taps_w), (1, 2))
+        variance = seen.mean(axis=(3, 4))
+        mean[:, op, : variance.shape[1], : variance.shape[2]] = variance
+        variance = numbers[0] * variance + numbers[7]
+    return Grids(front, mean, root, back), variance
+
+
+def _windows(variance: np.ndarray, stage: Stage) -> np.ndarray:
+    """Sums over windows."""
+    (h, w), (rows, columns) = stage.pooled, stage.window
+    cut = variance[:, : h * rows, : w * columns]
+    return cut.reshape(len(variance), h, rows, w, columns).sum(axis=(2, 4))
+
+
+@functools.cache
+def _series(degree: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """R and Q of slices.py, in powers of gap = 1 - cosine from 0 to 1: the angle over pi is
+    gap^0.5 Q, and (sine - angle cosine) / pi is gap^1.5 R."""
+
+    def angle(gap):
+        return 2 * np.arcsin(np.sqrt(gap / 2))
+
+    def of_dual(at):
+        gap = (at + 1) / 2
+        sine = np.sqrt(gap * (2 - gap))
+        return (sine - angle(gap) * (1 - gap)) / gap**1.5 / math.pi
+
+    def of_slope(at):
+        gap = (at + 1) / 2
+        return angle(gap) / np.sqrt(gap) / math.pi
+
+    def powers(function):
+        found = np.polynomial.chebyshev.Chebyshev.interpolate(function, degree)
+        shift = np.polynomial.Polynomial([-1, 2])  # at, of gap
+        return tuple(found.convert(kind=np.polynomial.Polynomial)(shift).coef.tolist())
+
+    return powers(of_dual), powers(of_slope)
+
+
+def _grids_of(network: AbstractLayer, x: np.ndarray) -> Float[np.ndarray, "n h w c"]:
+    """Rows of data as the network reads them; sequences are images of one row."""
+    with float64():
+        found = np.asarray(read(network, jnp.asarray(x)), np.float64)
+    return found[:, None] if found.ndim == 3 else found
+
+
+def _grid_of(network: AbstractLayer, sides: Sides) -> tuple[int, ...]:
+    """The extents that the network reads."""
+    found = jax.eval_shape(functools.partial(read, network), jnp.asarray(sides.x1[:1]))
+    if isinstance(found, Known):
+        raise NotApplicable("positions may be missing or linked")
+    if found.ndim not in (3, 4):
+        raise NotApplicable("inputs are neither images nor sequences")
+    return found.shape[1:-1]
+
+
+def _is_near(make, network, own, sides: Sides, names, bound: float) -> bool:
+    """Compares two images of each side with the rules."""
+    rng = np.random.default_rng(0)
+    few = Sides(*(x[rng.integers(len(x), size=2)] for x in (sides.x1, sides.other)))
+    wanted = RulesPath(network, own, few, names).tile(slice(0, 2), slice(0, 2))
+    found = make(few).tile(slice(0, 2), slice(0, 2))
+    return all(
+        np.all(np.abs(one - other) <= bound * np.abs(other).max())
+        for one, other in zip(found, wanted, strict=True)
+    )

@@ -1,0 +1,267 @@
+"""What Numba compiles of the path of images: slices of pairs of positions (p, p + d), one
+displacement d after the other, through the layers between two poolings.
+
+A slice holds D = (K(x, x) + K(y, y)) / 2 - K(x, y) and the tangent kernel T. D is 0 where two
+positions see the same, with all digits nearby, so that float32 does where K would not: an angle is
+the root of what a cosine lacks of 1.
+
+Rows hold columns times lanes: a lane is a pair of inputs, and all loops run along whole rows. The
+loops are short of arrays on purpose: LLVM gives up vectors where it would have to compare more than
+eight addresses, and at a Python maximum, which asks for NaN.
+"""
+
+from typing import NamedTuple, no_type_check
+
+import numpy as np
+from jaxtyping import Float
+from numba import njit
+
+from widthwise.kernels.compiled import FREELY
+
+FILTER, KINK = 0, 1  # the operations
+
+
+class Grids(NamedTuple):
+    """What a side brings to each operation, on the grid that arrives there, by lanes: the variance
+    in front of a filter, with zeros around, its mean over the taps of each output; the standard
+    deviation at a kink and its reciprocal, 0 where it is 0."""
+
+    front: Float[np.ndarray, "ops h wl"]
+    mean: Float[np.ndarray, "ops h wl"]
+    root: Float[np.ndarray, "ops h wl"]
+    back: Float[np.ndarray, "ops h wl"]
+
+
+@njit(nogil=True, cache=True, fastmath=FREELY)
+@no_type_check
+def _half_sum(x, y, found, n, half):
+    for m in range(n):
+        found[m] = half * (x[m] + y[m])
+
+
+@njit(nogil=True, cache=True, fastmath=FREELY)
+@no_type_check
+def _across(row, found, n, taps, step):
+    """found[m] = the sum of `taps` entries of a row from m on, `step` apart."""
+    if taps == 3:
+        for m in range(n):
+            found[m] = row[m] + row[m + step] + row[m + 2 * step]
+        return
+    for m in range(n):
+        found[m] = row[m]
+    for tap in range(1, taps):
+        for m in range(n):
+            found[m] += row[m + tap * step]
+
+
+@njit(nogil=True, cache=True, fastmath=FREELY)
+@no_type_check
+def _down(rows, i, taps, found, n, each):
+    """found = the sum of `taps` rows from i on, times `each`."""
+    if taps == 3:
+        a, b, c = rows[i], rows[i + 1], rows[i + 2]
+        for m in range(n):
+            found[m] = each * (a[m] + b[m] + c[m])
+        return
+    first = rows[i]
+    for m in range(n):
+        found[m] = each * first[m]
+    for tap in range(1, taps):
+        row = rows[i + tap]
+        for m in range(n):
+            found[m] += each * row[m]
+
+
+@njit(nogil=True, cache=True, fastmath=FREELY)
+@no_type_check
+def _weigh(d, t, mean1, mean2, n, numbers):
+    """From means over taps to what leaves: the mean of K is that of the variances less d."""
+    variance, carry, tangent, own, half = (
+        numbers[0], numbers[1], numbers[2], numbers[3], numbers[5],
+    )  # fmt: skip
+    for m in range(n):
+        t[m] = carry * t[m] + tangent * (half * (mean1[m] + mean2[m]) - d[m]) + own
+        d[m] = variance * d[m]
+
+
+@njit(nogil=True, cache=True, fastmath=FREELY)
+@no_type_check
+def _kink(d, t, root1, root2, back1, back2, n, numbers, series):
+    """Through a function whose dual is linear K + kinked E[relu relu].
+
+    With gap = 1 - |cosine|, E[relu relu] is half of s1 s2 (max(cosine, 0) + gap^1.5 R(gap)) and
+    its slope half of 1 - gap^0.5 Q(gap), or of what that lacks of 1 where the cosine is below 0.
+    """
+    linear, kinked, one, half = numbers[0], numbers[1], numbers[4], numbers[5]
+    zero = one - one
+    r, q = series
+    for m in range(n):
+        apart = root1[m] - root2[m]
+        both = back1[m] * back2[m]
+        less = (d[m] - half * apart * apart) * both  # what the cosine lacks of 1
+        less = less if both > zero else one  # an input of zeros is at a right angle to all
+        less = less if less > zero else zero
+        gap = less if less < one else one + one - less
+        gap = gap if gap > zero else zero
+        a, b = r[-1], q[-1]
+        for power in range(2, len(q) + 1):
+            a = a * gap + r[-power]
+            b = b * gap + q[-power]
+        root = np.sqrt(gap)
+        near = one - root * b
+        below = one - less if less > one else zero
+        slope = near if less <= one else one - near
+        left = gap * root * a - below
+        d[m] = (linear + half * kinked) * d[m] - half * kinked * root1[m] * root2[m] * left
+        t[m] = t[m] * (linear + half * kinked * slope)
+
+
+@njit(nogil=True, cache=True, fastmath=FREELY)
+@no_type_check
+def _filter(work, h, w, lanes, sizes, numbers, front, mean, at):
+    """A filter on a slice of h by w; gives its new extents. Outside the slice K is 0, and D half of
+    the variances that are there."""
+    edge, d, t, passed_d, passed_t = work
+    taps_h, taps_w, low_h, high_h, low_w, high_w = sizes
+    y1, x1, y2, x2 = at
+    half, each = numbers[5], numbers[6]
+    rows, columns = h + low_h + high_h, w + low_w + high_w
+    left, right = (edge - low_w) * lanes, (edge + w) * lanes
+    for i in range(rows):
+        at_d, at_t = d[edge - low_h + i], t[edge - low_h + i]
+        one = front[0][edge + y1 - low_h + i, x1 * lanes :]
+        two = front[1][edge + y2 - low_h + i, x2 * lanes :]
+        if i < low_h or i >= low_h + h:
+            n = columns * lanes
+            _half_sum(one[left:], two[left:], at_d[left:], n, half)
+            at_t[left : left + n] = 0
+            continue
+        _half_sum(one[left:], two[left:], at_d[left:], low_w * lanes, half)
+        _half_sum(one[right:], two[right:], at_d[right:], high_w * lanes, half)
+        at_t[right : right + high_w * lanes] = 0
+    h, w = rows - taps_h + 1, columns - taps_w + 1
+    n = w * lanes
+    for i in range(rows):
+        _across(d[edge - low_h + i, left:], passed_d[i], n, taps_w, lanes)
+        _across(t[edge - low_h + i, left:], passed_t[i], n, taps_w, lanes)
+    for i in range(h):
+        row_d, row_t = d[edge + i, edge * lanes :], t[edge + i, edge * lanes :]
+        _down(passed_d, i, taps_h, row_d, n, each)
+        _down(passed_t, i, taps_h, row_t, n, each)
+        _weigh(row_d, row_t, mean[0][y1 + i, x1 * lanes :], mean[1][y2 + i, x2 * lanes :],
+               n, numbers)  # fmt: skip
+    return h, w
+
+
+@njit(nogil=True, cache=True, fastmath=FREELY)
+@no_type_check
+def _evolve(work, h, w, lanes, stage, one, two, at, series):
+    """A slice through all operations of a stage; gives its extents at the end."""
+    edge, d, t, _, _ = work
+    y1, x1, y2, x2 = at
+    kinds, sizes, numbers = stage
+    for op in range(len(kinds)):
+        if kinds[op] == FILTER:
+            h, w = _filter(
+                work, h, w, lanes, sizes[op], numbers[op], (one.front[op], two.front[op]),
+                (one.mean[op], two.mean[op]), at,
+            )  # fmt: skip
+            continue
+        for i in range(h):
+            _kink(
+                d[edge + i, edge * lanes :], t[edge + i, edge * lanes :],
+                one.root[op, y1 + i, x1 * lanes :], two.root[op, y2 + i, x2 * lanes :],
+                one.back[op, y1 + i, x1 * lanes :], two.back[op, y2 + i, x2 * lanes :],
+                w * lanes, numbers[op], series,
+            )  # fmt: skip
+    return h, w
+
+
+@njit(nogil=True, cache=True, fastmath=FREELY)
+@no_type_check
+def _add_squares(x, y, found, n, half):
+    for m in range(n):
+        apart = x[m] - y[m]
+        found[m] += half * apart * apart
+
+
+@njit(nogil=True, cache=True, fastmath=FREELY)
+@no_type_check
+def _collect(row, found, w, lanes):
+    for j in range(w):
+        for lane in range(lanes):
+            found[lane] += row[j * lanes + lane]
+
+
+@njit(nogil=True, cache=True, fastmath=FREELY)
+@no_type_check
+def _pool(work, h, w, lanes, at, window, after_d, after_t):
+    """Adds a slice to the pairs of windows that its positions lie in."""
+    edge, d, t, _, _ = work
+    y1, x1, y2, x2 = at
+    rows, columns = after_d.shape[0], after_d.shape[1]
+    for i in range(h):
+        p, q = (y1 + i) // window[0], (y2 + i) // window[0]
+        row_d, row_t = d[edge + i, edge * lanes :], t[edge + i, edge * lanes :]
+        for j in range(w):
+            r, s = (x1 + j) // window[1], (x2 + j) // window[1]
+            if p < rows and q < rows and r < columns and s < columns:
+                into_d, into_t = after_d[p, r, q, s], after_t[p, r, q, s]
+                for lane in range(lanes):
+                    into_d[lane] += row_d[j * lanes + lane]
+                    into_t[lane] += row_t[j * lanes + lane]
+
+
+@njit(nogil=True, cache=True, fastmath=FREELY)
+@no_type_check
+def through(images, before, stage, one, two, shape, reach, window, after, sums, work, series):
+    """All slices of a stage, into pooled pairs of positions or into sums over all of them.
+
+    images: (x, y), (H, channels, W lanes) each, divided by the root of the channels; without rows
+        where a stage before has left pairs of positions.
+    before: D and T, (H, W, H, W, lanes), where it has.
+    stage: kinds, sizes and numbers of the operations.
+    one, two: `Grids` of both sides.
+    shape: of the grid in front; reach: the largest displacement along each axis.
+    window: of the pooling behind; (0, 0) where D and T of all pairs are summed.
+    after: as `before`, of the pooled grid; sums: (2, lanes) in float64.
+    work: edge, and four buffers.
+    series: coefficients of R and Q, lowest power first.
+    """
+    x, y = images
+    before_d, before_t = before
+    after_d, after_t = after
+    edge, d, t, _, _ = work
+    lanes = sums.shape[1]
+    half = stage[2][0, 5]
+    part = np.empty((2, lanes), d.dtype)
+    for dy in range(-reach[0], reach[0] + 1):
+        for dx in range(-reach[1], reach[1] + 1):
+            h, w = shape[0] - abs(dy), shape[1] - abs(dx)
+            y1, x1 = max(0, -dy), max(0, -dx)
+            at = (y1, x1, y1 + dy, x1 + dx)
+            for i in range(h):
+                row_d, row_t = d[edge + i, edge * lanes :], t[edge + i, edge * lanes :]
+                if len(x):
+                    row_d[: w * lanes] = 0
+                    row_t[: w * lanes] = 0
+                    for channel in range(x.shape[1]):
+                        own = x[y1 + i, channel, x1 * lanes :]
+                        other = y[y1 + dy + i, channel, (x1 + dx) * lanes :]
+                        _add_squares(own, other, row_d, w * lanes, half)
+                    continue
+                for j in range(w):
+                    p, q = x1 + j, x1 + dx + j
+                    row_d[j * lanes : (j + 1) * lanes] = before_d[y1 + i, p, y1 + dy + i, q]
+                    row_t[j * lanes : (j + 1) * lanes] = before_t[y1 + i, p, y1 + dy + i, q]
+            h, w = _evolve(work, h, w, lanes, stage, one, two, at, series)
+            if window[0] > 0:
+                _pool(work, h, w, lanes, at, window, after_d, after_t)
+                continue
+            part[:] = 0
+            for i in range(h):
+                _collect(d[edge + i, edge * lanes :], part[0], w, lanes)
+                _collect(t[edge + i, edge * lanes :], part[1], w, lanes)
+            for lane in range(lanes):
+                sums[0, lane] += part[0, lane]
+                sums[1, lane] += part[1, lane]

@@ -1,0 +1,161 @@
+"""The plan of the path of images: what a network does between two poolings."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from widthwise.kernels.path import NotApplicable
+from widthwise.kernels.slices import FILTER, KINK
+from widthwise.network.conv import Conv
+from widthwise.network.dense import Dense, Readout
+from widthwise.network.layer import AbstractLayer, Identity
+from widthwise.network.nonlinear.rectified import AbstractKinked
+from widthwise.network.pool import (
+    AveragePool,
+    Flatten,
+    GlobalAveragePool,
+    GlobalSumPool,
+    SumPool,
+)
+from widthwise.network.reader import AbstractReader
+from widthwise.network.taps import Taps
+
+Shape = tuple[int, int]
+
+
+class Operation(NamedTuple):
+    """A filter or a kink on a grid.
+
+    numbers, of a filter: what multiplies means over its taps (variance, carry, tangent), the bias's
+    tangent, 1, 1/2, 1 / taps, and the bias's variance; of a kink: its parts, two unused, 1, 1/2.
+    """
+
+    kind: int
+    sizes: tuple[int, ...]  # taps, and zeros before and behind, along both axes
+    numbers: tuple[float, ...]
+    shape: Shape  # of the grid that arrives
+
+    @property
+    def left(self) -> Shape:
+        """The grid that leaves."""
+        if self.kind == KINK:
+            return self.shape
+        (h, w), (taps_h, taps_w, *around) = self.shape, self.sizes
+        return h + around[0] + around[1] - taps_h + 1, w + around[2] + around[3] - taps_w + 1
+
+
+class Stage(NamedTuple):
+    """Operations, and the pooling behind them: pairs of its windows are `scale` times sums. The
+    last one has no windows."""
+
+    operations: tuple[Operation, ...]
+    shape: Shape
+    end: Shape
+    window: Shape
+    scale: float
+    reach: Shape
+
+    @property
+    def pooled(self) -> Shape:
+        """The grid of windows; none behind the last stage."""
+        if self.window == (0, 0):
+            return (0, 0)
+        return self.end[0] // self.window[0], self.end[1] // self.window[1]
+
+    def packed(self, kind: type):
+        """Kinds, sizes and numbers of the operations, as compiled code reads them."""
+        kinds = np.array([op.kind for op in self.operations])
+        sizes = tuple(tuple(op.sizes) for op in self.operations)
+        return kinds, np.array(sizes), np.array([op.numbers for op in self.operations], kind)
+
+
+class Plan(NamedTuple):
+    """A network that the path knows: stages, and (variance, carry, tangent, bias's variance and
+    tangent) of the layers behind."""
+
+    stages: tuple[Stage, ...]
+    last: tuple[tuple[float, ...], ...]
+
+
+def planned(network: AbstractLayer, own, grid: tuple[int, ...]) -> Plan:
+    """The stages of a network; NotApplicable where a layer is none of those that the path knows."""
+    rank = len(grid)
+    shape: Shape = (1, *grid) if rank == 1 else grid  # type: ignore[assignment]
+    layers = [
+        (layer, weights)
+        for layer, weights in zip(network.sequence, network.in_sequence(own), strict=True)
+        if not isinstance(layer, (Identity, AbstractReader))
+    ]
+    stages, operations, begun = [], [], shape
+    for number, (layer, weights) in enumerate(layers):
+        pool = _pool(layer, shape, rank)
+        if pool is None:
+            operations.append(_operation(layer, weights, shape, rank))
+            shape = operations[-1].left
+            continue
+        window, scale, reach = pool
+        operations = operations or [_nothing(shape)]
+        stages.append(Stage(tuple(operations), begun, shape, window, scale, reach))
+        if window == (0, 0):
+            return Plan(tuple(stages), _affine(layers[number + 1 :]))
+        begun = shape = stages[-1].pooled
+        operations = []
+    raise NotApplicable("no pooling and no Flatten makes one vector of all positions")
+
+
+def _pool(layer: AbstractLayer, shape: Shape, rank: int) -> tuple[Shape, float, Shape] | None:
+    """(window, scale, reach) of a layer that ends a stage; None for all others."""
+    count = math.prod(shape)
+    everywhere = shape[0] - 1, shape[1] - 1
+    if isinstance(layer, GlobalAveragePool):
+        return (0, 0), 1 / count**2, everywhere
+    if isinstance(layer, GlobalSumPool):
+        return (0, 0), 1.0, everywhere
+    if isinstance(layer, Flatten):
+        return (0, 0), 1 / count, (0, 0)
+    if not isinstance(layer, (AveragePool, SumPool)):
+        return None
+    if layer.padding != "VALID" or layer.strides not in (None, layer.window):
+        raise NotApplicable(f"the windows of {layer!r} overlap, or reach beyond the grid")
+    window = (1,) * (2 - rank) + layer.window
+    scale = 1.0 if isinstance(layer, SumPool) else 1 / math.prod(window) ** 2
+    return window, scale, everywhere  # type: ignore[return-value]
+
+
+def _nothing(shape: Shape) -> Operation:
+    """A filter that leaves all as it is: a stage has one operation at least."""
+    return Operation(FILTER, (1, 1, 0, 0, 0, 0), (1.0, 1, 0, 0, 1, 0.5, 1, 0), shape)
+
+
+def _operation(layer: AbstractLayer, weights, shape: Shape, rank: int) -> Operation:
+    if isinstance(layer, AbstractKinked):
+        linear, kinked = layer.parts
+        return Operation(KINK, (1, 1, 0, 0, 0, 0), (linear, kinked, 0, 0, 1, 0.5, 0, 0), shape)
+    if isinstance(layer, Conv):
+        taps = layer.taps(shape[2 - rank :])
+        if any(one.stride != 1 or one.circular for one in taps):
+            raise NotApplicable(f"{layer!r} has strides, or goes round")
+    elif isinstance(layer, Dense):
+        taps = (Taps(1, 1, 0, 0),) * rank
+    else:
+        raise NotApplicable(f"{layer!r} is none of its layers")
+    taps = (*(Taps(1, 1, 0, 0),) * (2 - rank), *taps)
+    sizes = tuple(one.taps for one in taps), *((one.low, one.high) for one in taps)
+    weight, bias = weights.weight, weights.bias
+    each = 1 / math.prod(sizes[0])
+    numbers = (weight.variance, weight.carry, weight.tangent, bias.tangent, 1, 0.5, each,
+               bias.variance)  # fmt: skip
+    return Operation(FILTER, sum(sizes, ()), tuple(map(float, numbers)), shape)
+
+
+def _affine(layers) -> tuple[tuple[float, ...], ...]:
+    """What stands behind the last stage."""
+    found = []
+    for layer, weights in layers:
+        if not isinstance(layer, (Dense, Readout)):
+            raise NotApplicable(f"{layer!r} stands behind the positions")
+        weight, bias = weights.weight, weights.bias
+        numbers = weight.variance, weight.carry, weight.tangent, bias.variance, bias.tangent
+        found.append(tuple(map(float, numbers)))
+    return tuple(found)
