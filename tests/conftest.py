@@ -27,6 +27,14 @@ def quick_compilation(request):
     jax.config.update("jax_disable_most_optimizations", bool(quick))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def released():
+    """Compiled programs are let go with their module: a process may map 65,530 pieces of memory,
+    each program takes dozens, and the compiler crashes where there are no more."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(params=[False, True], ids=["x32", "x64"])
 def x64(request):
     """JAX's global precision switch, off and on; True when on."""

@@ -156,6 +156,7 @@ def explain(
     >>> print(explain(net, np.eye(3)))
     rules: every layer has a rule.
     not cosine: there are fewer than 2,097,152 entries.
+    not images: inputs are neither images nor sequences.
 
     Arguments and errors as for `kernel_matrix`; nothing is computed but what the choice reads.
     """

@@ -1,0 +1,70 @@
+"""One entry of the kernels of images of 32 x 32 x 3, NNGP and tangent kernel, in CPU seconds.
+
+python benchmarks/images.py
+python benchmarks/images.py --peer peer/bin/python     # and neural-tangents: see peer.py
+"""
+
+import argparse
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+
+from widthwise import AveragePool, Conv, Flatten, GlobalAveragePool, Readout, Relu
+from widthwise.kernels import explain, kernel_matrix
+
+BLOCK = Conv() >> Relu()
+FIVE = BLOCK >> BLOCK >> BLOCK >> BLOCK >> BLOCK
+POOL = AveragePool()
+# Networks, images on either side, and images that the peer takes at once.
+CASES = {
+    "pooled": (FIVE >> GlobalAveragePool() >> Readout(), 32, 2),
+    "myrtle": (
+        BLOCK >> BLOCK >> POOL >> BLOCK >> POOL >> BLOCK >> POOL >> Flatten() >> Readout(), 32, 2,
+    ),
+    "flat": (FIVE >> Flatten() >> Readout(), 256, 16),
+}  # fmt: skip
+
+
+def seconds(call) -> float:
+    call()
+    began = time.process_time()
+    call()
+    return time.process_time() - began
+
+
+def peer_seconds(python: str, name: str, images: int) -> dict[str, float]:
+    """Of one entry, in both precisions."""
+    program, found = Path(__file__).parent / "peer.py", {}
+    for dtype in ("float64", "float32"):
+        given = [name, "5", "32", str(images), dtype]
+        said = subprocess.run(
+            [python, str(program), *given], capture_output=True, text=True, check=True
+        )
+        found[dtype] = float(said.stdout.split()[-1]) / images**2
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--peer", help="an interpreter that has neural-tangents")
+    peer = parser.parse_args().peer
+    rng = np.random.default_rng(0)
+    for name, (net, count, at_once) in CASES.items():
+        x, y = rng.normal(size=(2, count, 32, 32, 3))
+        told = ""
+        if peer:
+            other = peer_seconds(peer, name, at_once)
+            told = ", ".join(f"{1e3 * s:.4g} ms in {dtype}" for dtype, s in other.items())
+            told = f"; neural-tangents {told}"
+        for precision in ("fast", "float32", "float64"):
+            path = explain(net, x, y, precision=precision).path
+            each = seconds(lambda n=net, p=precision, x=x, y=y: kernel_matrix(n, x, y, precision=p))
+            print(
+                f"{name} {precision}, {path}: {1e3 * each / count**2:.4g} CPU ms{told}", flush=True
+            )
+
+
+if __name__ == "__main__":
+    main()
