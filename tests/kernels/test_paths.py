@@ -11,7 +11,7 @@ import pytest
 from jax import numpy as jnp
 
 import widthwise as ww
-from widthwise.kernels import cosine, explain, kernel_matrix, rules
+from widthwise.kernels import compiled, cosine, explain, kernel_matrix, rules
 from widthwise.kernels.path import ACCURACY, STORED
 from widthwise.network import (
     Abs,
@@ -198,7 +198,7 @@ def test_an_error_in_one_tile_ends_the_matrix(small, rng, monkeypatch):
     net = HOMOGENEOUS["Relu"]
     path = explain(net, x).path
     assert path == "cosine"
-    monkeypatch.setattr(cosine, "of_cosines", broken)
+    monkeypatch.setattr(compiled, "of_cosines", broken)
     monkeypatch.setattr(cosine, "_check", lambda *_: None)
     with pytest.raises(FloatingPointError, match="in a tile"):
         kernel_matrix(net, x)

@@ -15,7 +15,6 @@ import numpy as np
 import scipy.fft
 from jaxtyping import Float
 
-from widthwise.kernels.compiled import of_cosines
 from widthwise.kernels.path import ACCURACY, STORED, AbstractPath, NotApplicable, Precision, Sides
 from widthwise.kernels.rules import RulesPath, mirrored
 from widthwise.network.begin import readers
@@ -72,6 +71,8 @@ class CosinePath(AbstractPath):
         return unit.astype(product), scale.astype(self.kind)
 
     def tile(self, a: slice, b: slice):
+        from widthwise.kernels.compiled import of_cosines  # Numba takes a second to import
+
         x1, x2 = self.x1[a], self.x2[b]
         cosines, *found = self._buffers(len(x1), len(x2))
         np.matmul(x1, x2.T, out=cosines)

@@ -16,8 +16,7 @@ from jaxtyping import Float, Int
 
 from widthwise.kernels.path import ACCURACY, STORED, AbstractPath, NotApplicable, Precision, Sides
 from widthwise.kernels.rules import RulesPath, mirrored
-from widthwise.kernels.slices import KINK, Grids, through
-from widthwise.kernels.stages import Plan, Stage, planned
+from widthwise.kernels.stages import KINK, Grids, Plan, Stage, planned
 from widthwise.network.begin import read
 from widthwise.network.context import Known
 from widthwise.network.layer import AbstractLayer
@@ -137,6 +136,8 @@ class ImagesPath(AbstractPath):
     def _run(self, one: Laned, two: Laned, stages: int):
         """Pairs of images through the first stages: sums (2, lanes), and what the last of them has
         pooled: sums of D and T over pairs of windows, (h, w, h, w, lanes)."""
+        from widthwise.kernels.slices import through  # Numba takes a second to import
+
         images, sums = (one.x, two.x), np.zeros((2, LANES))
         before = (np.zeros((0, 0, 0, 0, LANES), self.kind),) * 2
         after = before

@@ -10,26 +10,13 @@ loops are short of arrays on purpose: LLVM gives up vectors where it would have 
 eight addresses, and at a Python maximum, which asks for NaN.
 """
 
-from typing import NamedTuple, no_type_check
+from typing import no_type_check
 
 import numpy as np
-from jaxtyping import Float
 from numba import njit
 
 from widthwise.kernels.compiled import FREELY
-
-FILTER, KINK = 0, 1  # the operations
-
-
-class Grids(NamedTuple):
-    """What a side brings to each operation, on the grid that arrives there, by lanes: the variance
-    in front of a filter, with zeros around, its mean over the taps of each output; the standard
-    deviation at a kink and its reciprocal, 0 where it is 0."""
-
-    front: Float[np.ndarray, "ops h wl"]
-    mean: Float[np.ndarray, "ops h wl"]
-    root: Float[np.ndarray, "ops h wl"]
-    back: Float[np.ndarray, "ops h wl"]
+from widthwise.kernels.stages import FILTER
 
 
 @njit(nogil=True, cache=True, fastmath=FREELY)

@@ -4,9 +4,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from widthwise.kernels.path import NotApplicable
-from widthwise.kernels.slices import FILTER, KINK
 from widthwise.network.conv import Conv
 from widthwise.network.dense import Dense, Readout
 from widthwise.network.layer import AbstractLayer, Identity
@@ -22,6 +22,18 @@ from widthwise.network.reader import AbstractReader
 from widthwise.network.taps import Taps
 
 Shape = tuple[int, int]
+FILTER, KINK = 0, 1  # the operations
+
+
+class Grids(NamedTuple):
+    """What a side brings to each operation, on the grid that arrives there, by lanes: the variance
+    in front of a filter, with zeros around, its mean over the taps of each output; the standard
+    deviation at a kink and its reciprocal, 0 where it is 0."""
+
+    front: Float[np.ndarray, "ops h wl"]
+    mean: Float[np.ndarray, "ops h wl"]
+    root: Float[np.ndarray, "ops h wl"]
+    back: Float[np.ndarray, "ops h wl"]
 
 
 class Operation(NamedTuple):
