@@ -6,13 +6,12 @@ machine's matrix products.
 """
 
 import functools
-import time
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from timing import cpu
 
 from widthwise.finite import empirical_kernel, explain_kernel
 from widthwise.solve import float64
@@ -25,17 +24,6 @@ def network(weights, x):
         x = x @ w / len(w) ** 0.5 + 0.1 * b
         x = x if index == len(weights) - 1 else jnp.maximum(x, 0)
     return x
-
-
-def cpu(call: Callable[[], object], repeats: int) -> float:
-    """CPU seconds, all threads together, of the best call after one that compiles."""
-    call()
-    found = []
-    for _ in range(repeats):
-        start = time.process_time()
-        call()
-        found.append(time.process_time() - start)
-    return min(found)
 
 
 def product_rate(dtype: str, size: int = 2048) -> float:

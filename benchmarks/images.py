@@ -6,10 +6,10 @@ python benchmarks/images.py --peer peer/bin/python     # and neural-tangents: se
 
 import argparse
 import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
+from timing import cpu
 
 from widthwise import AveragePool, Conv, Flatten, GlobalAveragePool, Readout, Relu
 from widthwise.kernels import explain, kernel_matrix
@@ -25,13 +25,6 @@ CASES = {
     ),
     "flat": (FIVE >> Flatten() >> Readout(), 256, 16),
 }  # fmt: skip
-
-
-def seconds(call) -> float:
-    call()
-    began = time.process_time()
-    call()
-    return time.process_time() - began
 
 
 def peer_seconds(python: str, name: str, images: int) -> dict[str, float]:
@@ -60,7 +53,7 @@ def main() -> None:
             told = f"; neural-tangents {told}"
         for precision in ("fast", "float32", "float64"):
             path = explain(net, x, y, precision=precision).path
-            each = seconds(lambda n=net, p=precision, x=x, y=y: kernel_matrix(n, x, y, precision=p))
+            each = cpu(lambda n=net, p=precision, x=x, y=y: kernel_matrix(n, x, y, precision=p), 1)
             print(
                 f"{name} {precision}, {path}: {1e3 * each / count**2:.4g} CPU ms{told}", flush=True
             )

@@ -7,12 +7,11 @@ polynomial an entry, at this machine's rates in the same run.
 
 import argparse
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from threadpoolctl import threadpool_limits
+from timing import cpu
 
 from widthwise import Dense, Erf, Readout, Relu
 from widthwise.kernels import explain, kernel_matrix
@@ -27,17 +26,6 @@ def chain(function, depth: int, **settings):
     for _ in range(depth - 1):
         net = net >> Dense(**settings) >> function
     return net >> Readout(**settings)
-
-
-def cpu(call: Callable[[], object], repeats: int = 3) -> float:
-    """CPU seconds of the cheapest of some calls, after one that compiles."""
-    call()
-    times = []
-    for _ in range(repeats):
-        began = time.process_time()
-        call()
-        times.append(time.process_time() - began)
-    return min(times)
 
 
 def product_seconds(kind: type) -> float:
