@@ -121,7 +121,9 @@ def test_signal_in_a_process_of_its_own(call, houses, tmp_path):
     words = ["compare", str(houses), *SMALL, "--out", "out"]
     # it waits for the signal once a member is kept: on a busy machine it would be done before
     waiting = (
-        "import time; from widthwise.cli import main; from widthwise.shelf import Shelf; "
+        # a shell's background jobs inherit that SIGINT is ignored
+        "import signal, time; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from widthwise.cli import main; from widthwise.shelf import Shelf; "
         "put = Shelf.put; Shelf.put = lambda *all: (put(*all), time.sleep(60)); main()"
     )
     start = [sys.executable, "-c", waiting, *words]
