@@ -5,11 +5,9 @@ python benchmarks/images.py --peer peer/bin/python     # and neural-tangents: se
 """
 
 import argparse
-import subprocess
-from pathlib import Path
 
 import numpy as np
-from timing import cpu
+from timing import cpu, peer_seconds
 
 from widthwise import AveragePool, Conv, Flatten, GlobalAveragePool, Readout, Relu
 from widthwise.kernels import explain, kernel_matrix
@@ -27,18 +25,6 @@ CASES = {
 }  # fmt: skip
 
 
-def peer_seconds(python: str, name: str, images: int) -> dict[str, float]:
-    """Of one entry, in both precisions."""
-    program, found = Path(__file__).parent / "peer.py", {}
-    for dtype in ("float64", "float32"):
-        given = [name, "5", "32", str(images), dtype]
-        said = subprocess.run(
-            [python, str(program), *given], capture_output=True, text=True, check=True
-        )
-        found[dtype] = float(said.stdout.split()[-1]) / images**2
-    return found
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--peer", help="an interpreter that has neural-tangents")
@@ -48,9 +34,9 @@ def main() -> None:
         x, y = rng.normal(size=(2, count, 32, 32, 3))
         told = ""
         if peer:
-            other = peer_seconds(peer, name, at_once)
-            told = ", ".join(f"{1e3 * s:.4g} ms in {dtype}" for dtype, s in other.items())
-            told = f"; neural-tangents {told}"
+            for dtype in ("float64", "float32"):
+                other = peer_seconds(peer, name, 5, 32, at_once, dtype) / at_once**2
+                told += f"; neural-tangents {1e3 * other:.4g} ms in {dtype}"
         for precision in ("fast", "float32", "float64"):
             path = explain(net, x, y, precision=precision).path
             each = cpu(lambda n=net, p=precision, x=x, y=y: kernel_matrix(n, x, y, precision=p), 1)

@@ -6,12 +6,10 @@ polynomial an entry, at this machine's rates in the same run.
 """
 
 import argparse
-import subprocess
-from pathlib import Path
 
 import numpy as np
 from threadpoolctl import threadpool_limits
-from timing import cpu
+from timing import cpu, peer_seconds
 
 from widthwise import Dense, Erf, Readout, Relu
 from widthwise.kernels import explain, kernel_matrix
@@ -46,15 +44,6 @@ def polynomial_seconds(kind: type) -> float:
     return once * (ROWS / 512) ** 2 / 2
 
 
-def peer_seconds(python: str, function: str, depth: int) -> float:
-    program = Path(__file__).parent / "peer.py"
-    given = [function, str(depth), str(COLUMNS), str(PEER_ROWS), "float64"]
-    said = subprocess.run(
-        [python, str(program), *given], capture_output=True, text=True, check=True
-    )
-    return float(said.stdout.split()[-1]) * (ROWS / PEER_ROWS) ** 2
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--peer", help="an interpreter that has neural-tangents")
@@ -71,7 +60,10 @@ def main() -> None:
         ("erf", chain(Erf(), 3, bias_variance=0.01), 3, ("float32", "float64")),
     ]
     for function, net, depth, precisions in cases:
-        other = peer_seconds(peer, function, depth) if peer else None
+        other = None
+        if peer:
+            other = peer_seconds(peer, function, depth, COLUMNS, PEER_ROWS, "float64")
+            other *= (ROWS / PEER_ROWS) ** 2
         for precision in precisions:
             path = explain(net, x, which="ntk", precision=precision).path
             seconds = cpu(lambda n=net, p=precision: kernel_matrix(n, x, which="ntk", precision=p))

@@ -1,5 +1,6 @@
-"""Memory: sizes in words, and what is free."""
+"""What the machine has: memory, its sizes in words and what is free of it, and cores."""
 
+import os
 import re
 
 UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
@@ -38,3 +39,10 @@ def free_memory() -> int | None:
             return next(int(x.split()[1]) * 1024 for x in lines if x.startswith("MemAvailable"))
     except (OSError, StopIteration):
         return None
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    if allowed := getattr(os, "sched_getaffinity", None):
+        return len(allowed(0))
+    return os.cpu_count() or 1

@@ -63,7 +63,6 @@ EQUAL = {
 def small(monkeypatch):
     """Matrices of a few rows by the path of large ones."""
     monkeypatch.setattr(cosine, "LEAST", 0)
-    monkeypatch.setattr(cosine, "TILE", 16)
     monkeypatch.setattr(cosine.CosinePath, "rows", 16)
 
 

@@ -50,7 +50,6 @@ class Side:
 
     def __init__(self, x: Float[np.ndarray, "n h w c"], kind: type):
         x = x / math.sqrt(x.shape[3])
-        self.variance = np.sum(x**2, axis=3)
         self.x = np.ascontiguousarray(x.transpose(0, 1, 3, 2), kind)
         self.grids: list[Grids] = []
         self.pooled: list[np.ndarray] = []
@@ -77,6 +76,7 @@ class ImagesPath(AbstractPath):
         self.names, self.plan, self.stored, self.kind = names, plan, stored, kind
         around = [size for s in plan.stages for op in s.operations for size in op.sizes[2:]]
         self.edge = max(around, default=0)
+        self.packed = [stage.packed(kind) for stage in plan.stages]
         self.series = tuple(tuple(map(self.kind, part)) for part in _series(DEGREE[self.kind]))
         self.symmetric = sides.x2 is None
         self.one = self._side(_grids_of(network, sides.x1))
@@ -113,8 +113,7 @@ class ImagesPath(AbstractPath):
         return nngp, ntk
 
     def _side(self, x: Float[np.ndarray, "n h w c"]) -> Side:
-        side = Side(x, self.kind)
-        variance = side.variance
+        side, variance = Side(x, self.kind), np.mean(x**2, axis=3)
         for number, stage in enumerate(self.plan.stages):
             grids, variance = _variances(stage, variance, self.edge)
             side.grids.append(Grids(*(part.astype(self.kind) for part in grids)))
@@ -145,7 +144,7 @@ class ImagesPath(AbstractPath):
             h, w = stage.pooled
             after = tuple(np.zeros((h, w, h, w, LANES), self.kind) for _ in range(2))
             through(
-                images, before, stage.packed(self.kind), one.grids[number], two.grids[number],
+                images, before, self.packed[number], one.grids[number], two.grids[number],
                 stage.shape, stage.reach, stage.window, after, sums, self._work(stage),
                 self.series,
             )  # fmt: skip
@@ -178,12 +177,20 @@ class ImagesPath(AbstractPath):
         kinds = [np.float64] if precision == "float64" else [np.float32, np.float64]
         if precision == "float32" and len(plan.stages) > 1:
             kinds = [np.float64]  # means over windows that nearly agree differ by their rounding
+        # two images of each side by the rules, which are slow
+        rng = np.random.default_rng(0)
+        few = Sides(*(x[rng.integers(len(x), size=2)] for x in (sides.x1, sides.other)))
+        both, bound = slice(0, 2), ACCURACY[precision]
+        wanted = RulesPath(network, own, few, names).tile(both, both)
         for kind in kinds:
             make = functools.partial(cls, plan, network, names=names, stored=STORED[precision],
                                      kind=kind)  # fmt: skip
-            if _is_near(make, network, own, sides, names, ACCURACY[precision]):
+            if all(
+                np.all(np.abs(one - other) <= bound * np.abs(other).max())
+                for one, other in zip(make(few).tile(both, both), wanted, strict=True)
+            ):
                 return make(sides)
-        raise NotApplicable(f"some entries are further than {ACCURACY[precision]:g} from the rules")
+        raise NotApplicable(f"some entries are further than {bound:g} from the rules")
 
 
 def _laned(part: np.ndarray) -> np.ndarray:
@@ -260,15 +267,3 @@ def _grid_of(network: AbstractLayer, sides: Sides) -> tuple[int, ...]:
     if found.ndim not in (3, 4):
         raise NotApplicable("inputs are neither images nor sequences")
     return found.shape[1:-1]
-
-
-def _is_near(make, network, own, sides: Sides, names, bound: float) -> bool:
-    """Compares two images of each side with the rules."""
-    rng = np.random.default_rng(0)
-    few = Sides(*(x[rng.integers(len(x), size=2)] for x in (sides.x1, sides.other)))
-    wanted = RulesPath(network, own, few, names).tile(slice(0, 2), slice(0, 2))
-    found = make(few).tile(slice(0, 2), slice(0, 2))
-    return all(
-        np.all(np.abs(one - other) <= bound * np.abs(other).max())
-        for one, other in zip(found, wanted, strict=True)
-    )

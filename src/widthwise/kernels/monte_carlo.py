@@ -12,14 +12,12 @@ import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
 from widthwise import settings
-from widthwise.kernels.path import AbstractPath, Sides
-from widthwise.kernels.rules import mirrored, padded
+from widthwise.kernels.rules import AbstractTraced
 from widthwise.network.begin import input_signal
 from widthwise.network.build import is_weight, specify
 from widthwise.network.layer import AbstractWhole, Chain, chain
 from widthwise.network.moments import Tangent
 from widthwise.network.signal import OUTPUTS
-from widthwise.solve.precision import float64
 
 ENTRIES = 2**22  # numbers in the largest array of a tile
 ROWS = 1024  # of a tile at most
@@ -113,25 +111,20 @@ def sampled_rows(network: MonteCarlo, shape: tuple[int, ...]) -> int:
     return max(1, min(ROWS, 1 << int(math.log2(max(1, ENTRIES // largest)))))
 
 
-class SampledPath(AbstractPath):
+class SampledPath(AbstractTraced):
     """Means over drawn networks."""
 
+    network: MonteCarlo
     name: ClassVar[str] = "sampled"
     why = "kernels are means over drawn networks"
 
-    def __init__(self, network: MonteCarlo, own, sides: Sides, names: tuple[str, ...]):
-        self.network, self.own, self.sides, self.names = network, own, sides, names
-        self.rows = sampled_rows(network, sides.x1.shape[1:])
+    def most_rows(self) -> int:
+        return sampled_rows(self.network, self.sides.x1.shape[1:])
 
-    def tile(self, a: slice, b: slice):
-        x1, x2 = self.sides.x1[a], self.sides.other[b]
-        same = self.sides.x2 is None and a == b
-        with float64():
-            other = None if same else padded(x2)
-            means, errors = _tile(*_keys(self.network), self.own, padded(x1), other)
-            all_four = dict(zip(KernelEstimates._fields, (*means, *errors), strict=True))
-        found = [np.asarray(all_four[name])[: len(x1), : len(x2)] for name in self.names]
-        return [mirrored(kernel) for kernel in found] if same else found
+    def computed(self, x1, x2):
+        means, errors = _tile(*_keys(self.network), self.own, x1, x2)
+        all_four = dict(zip(KernelEstimates._fields, (*means, *errors), strict=True))
+        return [all_four[name] for name in self.names]
 
 
 def sampled_diagonal(network: MonteCarlo, own, x):

@@ -1,7 +1,9 @@
 """The path that every network has: its layers' rules in turn, in float64, compiled by JAX."""
 
+import abc
 import functools
 import math
+from collections.abc import Sequence
 from typing import ClassVar
 
 import jax
@@ -25,16 +27,21 @@ ENTRIES = 2**18
 PERIOD = 8  # layers that are looked at for repetition
 
 
-class RulesPath(AbstractPath):
-    """Moments carried through layer after layer."""
-
-    name: ClassVar[str] = "rules"
-    why = "every layer has a rule"
+class AbstractTraced(AbstractPath):
+    """A path whose tiles are one JAX function of two blocks of rows, in float64."""
 
     def __init__(self, network: AbstractLayer, own, sides: Sides, names: tuple[str, ...]):
         self.network, self.own, self.sides, self.names = network, own, sides, names
-        self.rows = tile_rows(network, sides.x1.shape[1:])
+        self.rows = self.most_rows()
         self._block = functools.lru_cache(BLOCKS)(self._block)  # one copy serves many tiles
+
+    @abc.abstractmethod
+    def most_rows(self) -> int:
+        """Rows of a tile."""
+
+    @abc.abstractmethod
+    def computed(self, x1: jax.Array, x2: jax.Array | None) -> Sequence[jax.Array]:
+        """The matrices of x1 against x2, or against itself."""
 
     def tile(self, a: slice, b: slice):
         symmetric = self.sides.x2 is None
@@ -42,17 +49,26 @@ class RulesPath(AbstractPath):
         with float64():
             x1 = self._block(0, a.start, a.stop)
             x2 = None if same else self._block(0 if symmetric else 1, b.start, b.stop)
-            found = _through(self.network, self.own, x1, x2, self.names, 1)
-        rows, columns = (len(x[part]) for x, part in zip(self._sides, (a, b), strict=True))
+            found = self.computed(x1, x2)
+        rows, columns = len(self.sides.x1[a]), len(self.sides.other[b])
         cut = [np.asarray(kernel)[:rows, :columns] for kernel in found]
         return [mirrored(kernel) for kernel in cut] if same else cut
 
-    @property
-    def _sides(self) -> tuple[np.ndarray, np.ndarray]:
-        return self.sides.x1, self.sides.other
-
     def _block(self, side: int, start: int | None, stop: int | None) -> jax.Array:
-        return padded(self._sides[side][start:stop])
+        return padded((self.sides.x1, self.sides.other)[side][start:stop])
+
+
+class RulesPath(AbstractTraced):
+    """Moments carried through layer after layer."""
+
+    name: ClassVar[str] = "rules"
+    why = "every layer has a rule"
+
+    def most_rows(self) -> int:
+        return tile_rows(self.network, self.sides.x1.shape[1:])
+
+    def computed(self, x1, x2):
+        return _through(self.network, self.own, x1, x2, self.names, 1)
 
 
 def tile_rows(network: AbstractLayer, shape: tuple[int, ...]) -> int:

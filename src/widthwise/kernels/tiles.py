@@ -1,7 +1,6 @@
 """Kernel matrices filled tile by tile, on all cores and devices."""
 
 import itertools
-import os
 import time
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
@@ -10,6 +9,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from widthwise.kernels.path import AbstractPath, Sides
+from widthwise.memory import cores
 from widthwise.progress import Progress
 
 
@@ -47,12 +47,6 @@ def fill(found: list[np.ndarray], path: AbstractPath, sides: Sides, *, progress:
             except BaseException:  # ctrl-C too: what has not begun is not begun
                 pool.shutdown(cancel_futures=True)
                 raise
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    own = getattr(os, "sched_getaffinity", None)  # where the system tells
-    return os.cpu_count() or 1 if own is None else len(own(0))
 
 
 def _write(found, path: AbstractPath, symmetric: bool, a: slice, b: slice) -> None:

@@ -2,13 +2,13 @@
 
 import abc
 import dataclasses
-import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from widthwise.memory import cores
 from widthwise.settings import whole
 from widthwise.tasks.words.barrier import marks
 from widthwise.tasks.words.events import Events
@@ -94,7 +94,7 @@ class Threads(AbstractMachine):
 
     def follow(self, held: State, events: Events, settings: BagOfWords) -> State:
         columns = Columns.of(held.inputs.shape[1])
-        threads = min(self.threads or _cores(), columns.slices)
+        threads = min(self.threads or cores(), columns.slices)
         parts = np.empty((2, columns.slices, events.targets.shape[1] + 1))
         met = marks(threads)
         table = NO_TABLE if self.table is None else self.table
@@ -113,10 +113,3 @@ class Threads(AbstractMachine):
 
     def state(self, held: State) -> State:
         return held
-
-
-def _cores() -> int:
-    """The cores that this process may use."""
-    if allowed := getattr(os, "sched_getaffinity", None):
-        return len(allowed(0))
-    return os.cpu_count() or 1
