@@ -19,13 +19,13 @@ files = pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(S
 
 # Who stands on whom: a module imports from shelves below its own, or from its own folder.
 SHELVES = [
-    {"settings", "refusal", "place", "progress", "solve", "lookup", "store", "memory"},
+    {"settings", "refusal", "place", "progress", "solve", "lookup", "store", "memory", "resources"},
     {"scaling", "learner", "entrywise", "schedule", "projection"},
     {"run", "problem", "data"},
     {"network"},
     {"kernels"},
     {"limits", "finite"},
-    {"shelf"},
+    {"shelf", "stepsize"},
     {"family"},
     {"measure", "tasks", "sklearn", "model", "catalogue"},
     {"reporting"},

@@ -11,29 +11,22 @@ from typing import Any, NamedTuple
 from widthwise.data import Data
 from widthwise.finite import FiniteNetwork
 from widthwise.finite import train as train_finite
-from widthwise.finite.stepsize import (
-    REFERENCE_WIDTH,
-    largest_first_step,
-    largest_step_by_trial,
-)
 from widthwise.finite.train import InitialFunction
-from widthwise.kernels import MonteCarlo, kernel_matrix
-from widthwise.learner import AbstractLearner, Entrywise, Posterior, Stepwise
+from widthwise.learner import AbstractLearner, Posterior, Stepwise
 from widthwise.limits.base import AbstractLimit, AbstractPrepared, EmptyCell, Start, Work
-from widthwise.limits.descent import largest_stable_step
 from widthwise.limits.table import check_chosen, check_rules, lookup, regime
 from widthwise.network.begin import trial_inputs
 from widthwise.network.build import specify
 from widthwise.network.layer import AbstractLayer
 from widthwise.problem import Problem, pose
 from widthwise.progress import Progress
+from widthwise.resources import ALL_OF_IT, Resources
 from widthwise.run import Run
 from widthwise.scaling import AbstractScaling
 from widthwise.shelf import Shelf
+from widthwise.stepsize import with_step_size
 
 DATA = "widthwise.data.load(...), or from_arrays(X, y)"
-STEP_ROWS = 2000  # rows on which the largest eigenvalue is measured
-STEP_DRAWS = 8  # of networks that have no closed form
 
 
 class OpenCell(NamedTuple):
@@ -91,6 +84,7 @@ class Member:
         order: int = 0,
         logs: int = 16,
         checkpoint: str | Path | None = None,
+        resources: Resources = ALL_OF_IT,
     ) -> Run:
         """Trains the member and returns its Run.
 
@@ -101,11 +95,14 @@ class Member:
             logs: number of logged times.
             checkpoint: file in which a limit that trains step by step keeps what it has done, and
                 from which the same call goes on.
+            resources: memory, a store of tiles and a cluster, for a posterior at width inf whose
+                kernel is large.
 
         Raises `EmptyCell` where the limit cannot be computed, `Diverged` where training blows up.
         """
         _is("data", data, Data, DATA)
-        problem = pose(data, _loss(self.learner))
+        problem = pose(data, _loss(self.learner), resources)
+        self._check_resources(resources)
         if self.width == math.inf:
             self._limit(self.learner).check(problem)
         learner = with_step_size(self.network, self.scaling, self.learner, problem, (self.width,))
@@ -115,6 +112,14 @@ class Member:
             work = Work(None if checkpoint is None else Path(checkpoint))
             return _train_limit(self, learner, prepared, problem, None, None, began, work)
         return _train_finite(self, learner, problem, seed, order, logs, None)
+
+    def _check_resources(self, resources: Resources) -> None:
+        able = self.width == math.inf and self._limit(self.learner).within_resources
+        if resources.named and not able:
+            raise ValueError(
+                f"{type(self.learner).__name__} at width {self.width} has no use for memory, store "
+                "and cluster: leave them out, or train Posterior() at width inf under NTK()."
+            )
 
     def _limit(self, learner: AbstractLearner) -> AbstractLimit:
         """At width inf, of the learner as it trains: its step size filled in."""
@@ -298,45 +303,6 @@ def _is(name: str, value: Any, kind: type, example: str) -> None:
     """Refuses what is no value of a kind: a name, a class instead of an instance, another noun."""
     if not isinstance(value, kind):
         raise TypeError(f"{name} is {value!r}: give a value such as {example}.")
-
-
-def with_step_size(
-    network: AbstractLayer,
-    scaling: AbstractScaling,
-    learner: AbstractLearner,
-    problem: Problem,
-    widths: Sequence[float] = (),
-) -> Any:
-    """The learner with its default step size filled in: `safety` times the largest stable one.
-
-    Where features stay, gradient descent is stable up to a step that the tangent kernel gives,
-    measured on at most 2,000 rows, by a few Monte Carlo draws where a layer has no rule. Where they
-    move, with momentum, and under Adam, a formula knows the first steps only, and training is tried
-    from there downwards, at width 64 or at the narrowest of `widths` below it. Networks as narrow
-    are tried anyhow: their kernels are far from the limit's. One step size serves all widths.
-    """
-    if not isinstance(learner, Stepwise) or learner.lr is not None:
-        return learner
-    narrow = int(min([REFERENCE_WIDTH, *widths]))
-    if isinstance(learner, Entrywise):
-        first = largest_first_step(network, scaling, problem, learner.loss)
-        largest = largest_step_by_trial(network, scaling, problem, learner, first, narrow)
-    else:
-        lazy = regime(network, scaling, learner) == "lazy"
-        width = math.inf if lazy else REFERENCE_WIDTH
-        x = problem.x_train[:STEP_ROWS]
-        # only finite members come here with a layer that has no rule
-        drawn = network.refusal() is not None
-        known = MonteCarlo(network, STEP_DRAWS, REFERENCE_WIDTH) if drawn else network
-        kernel = kernel_matrix(known, x, scaling=scaling, width=width).ntk
-        largest = largest_stable_step(kernel, learner)
-        if not lazy or learner.momentum:
-            largest = largest_step_by_trial(network, scaling, problem, learner, largest, narrow)
-        elif narrow < REFERENCE_WIDTH:
-            first = learner.safety * largest
-            lr = largest_step_by_trial(network, scaling, problem, learner, first, narrow)
-            return dataclasses.replace(learner, lr=lr)
-    return dataclasses.replace(learner, lr=learner.safety * largest)
 
 
 def _loss(learner: AbstractLearner):

@@ -12,6 +12,7 @@ from widthwise.schedule import AbstractSchedule, Constant
 SMALLEST = 1e-37  # eps, below which float32 knows only zero
 LossName = Literal["mse", "cross_entropy"]
 ClipBy = Literal["tensor", "global"]
+Criterion = Literal["evidence", "leave_one_out"]
 
 
 class AbstractLearner(eqx.Module):
@@ -219,22 +220,29 @@ class Posterior(AbstractLearner):
     0.1
 
     Args:
-        noise: variance of the noise on the targets; None chooses it by the log evidence.
-        tune: also choose every layer's variances by the log evidence.
+        noise: variance of the noise on the targets; None chooses it.
+        tune: also choose every layer's variances.
         kernel: the prior's covariance: "nngp", that of the networks themselves, or "ntk", that of
             networks linear in their parameters around a random start.
+        criterion: what is chosen by: "evidence", the probability of the targets, or
+            "leave_one_out", the squared error of each row as predicted by all others.
     """
 
     kind: ClassVar[str] = "posterior"
     noise: float | None = None
     tune: bool = False
     kernel: Literal["nngp", "ntk"] = "nngp"
+    criterion: Criterion = "evidence"
 
     def __check_init__(self):
         if self.noise is not None:
             settings.number(self, "noise", above=0)
         if self.kernel not in ("nngp", "ntk"):
             raise ValueError(f"kernel is {self.kernel!r}: choose 'nngp' or 'ntk'.")
+        if self.criterion not in ("evidence", "leave_one_out"):
+            raise ValueError(
+                f"criterion is {self.criterion!r}: choose 'evidence' or 'leave_one_out'."
+            )
 
 
 def _check_fraction(learner, name: str) -> None:

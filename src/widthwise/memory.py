@@ -27,9 +27,16 @@ def check_free(need: int, what: str, remedy: str) -> None:
     """
     free = free_memory()
     if free is not None and need > free:
-        raise MemoryError(
-            f"{what} need {need / 1e9:.1f} GB and {free / 1e9:.1f} GB are free: {remedy}."
-        )
+        raise MemoryError(f"{what} need {sized(need)} and {sized(free)} are free: {remedy}.")
+
+
+def sized(count: float) -> str:
+    """Bytes in words.
+
+    >>> sized(1.5e9), sized(2e6)
+    ('1.5 GB', '2 MB')
+    """
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(count / 1e6, 1):.0f} MB"
 
 
 def free_memory() -> int | None:

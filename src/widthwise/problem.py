@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from widthwise.learner import LossName
+from widthwise.resources import ALL_OF_IT, Resources
 
 PROBES = 64  # rows at which layer kernels are logged
 
@@ -44,6 +45,7 @@ class Problem(NamedTuple):
     y_test: Float[np.ndarray, "m k"]
     offset: float
     task: str  # "classification" or "regression"
+    resources: Resources = ALL_OF_IT
 
     @property
     def probes(self) -> Float[np.ndarray, "q d"]:
@@ -51,7 +53,7 @@ class Problem(NamedTuple):
         return (self.x_test if len(self.x_test) else self.x_train)[:PROBES]
 
 
-def pose(data, loss: LossName) -> Problem:
+def pose(data, loss: LossName, resources: Resources = ALL_OF_IT) -> Problem:
     """Codes the targets of a `Data` for a loss.
 
     Raises ValueError for cross-entropy on a regression.
@@ -61,8 +63,9 @@ def pose(data, loss: LossName) -> Problem:
     centred = data.task == "classification" and loss == "mse"
     offset = 1.0 / data.y_train.shape[1] if centred else 0.0
     return Problem(
-        data.x_train, data.y_train - offset, data.x_test, data.y_test - offset, offset, data.task
-    )
+        data.x_train, data.y_train - offset, data.x_test, data.y_test - offset, offset, data.task,
+        resources,
+    )  # fmt: skip
 
 
 def batches(

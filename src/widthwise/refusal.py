@@ -9,7 +9,8 @@ def sentence_of(error: Exception) -> str | None:
     if isinstance(error, MemoryError) or "Out of memory" in str(error):  # NumPy's, and JAX's
         ours = str(error) if _is_ours(error) else ""
         return ours or "Not enough memory: use a smaller width, or fewer rows."
-    return str(error) if isinstance(error, ValueError) and _is_ours(error) else None
+    ours = isinstance(error, ValueError | ImportError) and _is_ours(error)
+    return str(error) if ours else None
 
 
 def _is_ours(error: Exception) -> bool:

@@ -19,6 +19,7 @@ from widthwise.kernels import kernel_diagonal, kernel_matrix
 from widthwise.learner import AbstractLearner
 from widthwise.lookup import learner_named, scaling_named
 from widthwise.network import AbstractLayer, usual_network
+from widthwise.resources import Resources
 from widthwise.run import Prediction, Run
 from widthwise.scaling import AbstractScaling
 
@@ -50,6 +51,8 @@ class WideClassifier(ClassifierMixin, BaseEstimator):
             default, `Posterior`, is for width inf; `GradientDescent` and `Adam` train every width.
         random_state: seeds initial weights and batches: an int, a `RandomState`, or None for
             other ones in every call. At width inf only mini-batches are random.
+        memory: a size such as "4GB" that the kernel of a `Posterior` stays within, by another way
+            of solving where it must; None is four fifths of what is free.
 
     Features are used as they are: put a `StandardScaler` in front. Labels are of any kind that
     scikit-learn knows as classes; there are at least two.
@@ -67,12 +70,14 @@ class WideClassifier(ClassifierMixin, BaseEstimator):
         scaling: AbstractScaling | str = "NTK",
         learner: AbstractLearner | str = "Posterior",
         random_state: int | np.random.RandomState | None = None,
+        memory: str | None = None,
     ):
         self.network = network
         self.width = width
         self.scaling = scaling
         self.learner = learner
         self.random_state = random_state
+        self.memory = memory
 
     def fit(self, X, y) -> "WideClassifier":
         """Trains on rows X (n, d) with labels y (n,).
@@ -90,7 +95,7 @@ class WideClassifier(ClassifierMixin, BaseEstimator):
                 f"Every label is {self.classes_[0]!r}, one class: give at least 2 classes."
             )
         data = _data(X, np.eye(len(self.classes_))[labels], tuple(map(str, self.classes_)))
-        self.run_ = member.train(data, seed=seed, order=seed, logs=2)
+        self.run_ = _trained(self, member, data, seed)
         return self
 
     def predict_proba(self, X) -> Float[np.ndarray, "m k"]:
@@ -124,7 +129,7 @@ class WideRegressor(RegressorMixin, BaseEstimator):
     deviations and `noise_` are in the targets' units.
 
     Args:
-        network, width, scaling, learner, random_state: as for `WideClassifier`.
+        network, width, scaling, learner, random_state, memory: as for `WideClassifier`.
 
     After `fit`: `noise_`, the variance of the targets' noise that the member knows of, 0.0 where
     it knows none, a number or one for each target (k,); `run_` and `n_features_in_`.
@@ -139,12 +144,14 @@ class WideRegressor(RegressorMixin, BaseEstimator):
         scaling: AbstractScaling | str = "NTK",
         learner: AbstractLearner | str = "Posterior",
         random_state: int | np.random.RandomState | None = None,
+        memory: str | None = None,
     ):
         self.network = network
         self.width = width
         self.scaling = scaling
         self.learner = learner
         self.random_state = random_state
+        self.memory = memory
 
     def fit(self, X, y) -> "WideRegressor":
         """Trains on rows X (n, d) with targets y (n,) or (n, k). Errors as `WideClassifier.fit`."""
@@ -154,7 +161,7 @@ class WideRegressor(RegressorMixin, BaseEstimator):
         self._mean, spread = targets.mean(axis=0), targets.std(axis=0)
         self._scale = np.where(spread > 0, spread, 1.0)
         coded = ((targets - self._mean) / self._scale).reshape(len(X), -1)
-        self.run_ = member.train(_data(X, coded, ()), seed=seed, order=seed, logs=2)
+        self.run_ = _trained(self, member, _data(X, coded, ()), seed)
         self.noise_ = getattr(self.run_.state, "noise", 0.0) * self._scale**2
         return self
 
@@ -308,6 +315,11 @@ def _member(estimator: WideClassifier | WideRegressor) -> Member:
         _setting("scaling", estimator.scaling, AbstractScaling, scaling_named, "NTK"),
         _setting("learner", estimator.learner, AbstractLearner, learner_named, "Posterior"),
     )
+
+
+def _trained(estimator: WideClassifier | WideRegressor, member: Member, data: Data, seed: int):
+    resources = Resources(memory=estimator.memory)
+    return member.train(data, seed=seed, order=seed, logs=2, resources=resources)
 
 
 def _network(network: Any) -> AbstractLayer:

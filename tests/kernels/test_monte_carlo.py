@@ -10,7 +10,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import WhiteKernel
 
 import widthwise as ww
-from widthwise.family import Family, Member, sources_of, with_step_size
+from widthwise.family import Family, Member, sources_of
 from widthwise.kernels import (
     KernelEstimates,
     KernelMatrices,
@@ -37,6 +37,7 @@ from widthwise.network import (
 from widthwise.problem import pose
 from widthwise.scaling import NTK, MuP, Richness, Standard
 from widthwise.sklearn import WideKernel, WideRegressor
+from widthwise.stepsize import with_step_size
 
 MLP: Any = (
     Dense(bias_variance=0.1)

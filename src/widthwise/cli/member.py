@@ -18,6 +18,9 @@ def fit(
     scaling: str = "NTK",
     learner: str | None = None,
     seed: Whole = 0,
+    memory: str | None = None,
+    store: Path | None = None,
+    cluster: str | None = None,
     out: Path = Path("model.widthwise"),
     json_: Json = False,
 ) -> None:
@@ -27,6 +30,7 @@ def fit(
 
       widthwise fit houses.csv --target price
       widthwise fit houses.csv --width 512 --scaling MuP --learner Adam
+      widthwise fit mnist/ --learner "Posterior(kernel=ntk)" --store tiles --memory 16GB
 
     Args:
         data: as for compare.
@@ -40,6 +44,11 @@ def fit(
         learner: for example Posterior (the default at width inf), GradientFlow, Adam,
             "GradientDescent(steps=400)" (the default at finite widths).
         seed: seeds the split, the initial weights and the batches.
+        memory: for example 4GB: what the kernel of a Posterior may take, by default four fifths of
+            what is free; where that is less than float64 needs, it is solved with by other ways.
+        store: folder for the tiles of that kernel; stopped at any moment, the same command goes
+            on from there.
+        cluster: tcp://HOST:PORT of a Dask scheduler whose workers compute the tiles, or local.
         out: file to write.
         json_: print the scores as JSON and nothing else.
     """
@@ -48,6 +57,7 @@ def fit(
     from widthwise.measure.agreement import scores_of
     from widthwise.model import Model
     from widthwise.place import file_for
+    from widthwise.resources import Resources
     from widthwise.spec import read_named, read_network, read_width
 
     layers = Comparison().network if network is None else read_network(network)
@@ -57,8 +67,9 @@ def fit(
     member = Member(layers, size, read_named(scaling, "scaling"), chosen)
     asked = dict(data=data, target=target, task=task, train=train, test=test, seed=seed)
     rows = rows_of({name: value for name, value in asked.items() if value is not None})
+    resources = Resources(memory, store, cluster, progress=True)
     with file_for(out):
-        run = member.train(rows, seed=seed, order=seed)
+        run = member.train(rows, seed=seed, order=seed, resources=resources)
         Model.of(run, rows).save(out)
     score, loss, _, seconds = scores_of(run, rows)
     name = "test accuracy" if rows.task == "classification" else "test R2"

@@ -20,7 +20,7 @@ from widthwise.kernels.monte_carlo import (
 from widthwise.kernels.path import STORED, AbstractPath, NotApplicable, Precision, Sides
 from widthwise.kernels.rules import RulesPath, alone, each_layer, padded, tile_rows
 from widthwise.kernels.tiles import fill
-from widthwise.memory import check_free
+from widthwise.memory import check_free, cores
 from widthwise.network.begin import check_rows, input_signal
 from widthwise.network.build import tangents
 from widthwise.network.layer import AbstractLayer
@@ -129,12 +129,8 @@ def kernel_matrix(
     else:
         found = _checked_out(out, which, size, kind)
     path, _ = _choose(network, own, sides, names, precision)
-    fill(found, path, sides, progress=progress)
-    if not all(np.isfinite(row).all() for whole in found for row in whole):
-        raise ValueError(
-            f"The kernel of {network!r} is not finite on these rows: rescale them, or look for a "
-            "function in it that is not finite on all numbers."
-        )
+    fill(found, path, sides, threads=cores(), progress=progress)
+    _check_finite(network, found)
     if isinstance(which, str):
         return found[0]
     return (KernelEstimates if isinstance(network, MonteCarlo) else KernelMatrices)(*found)
@@ -163,6 +159,46 @@ def explain(
     sides, own = _prepared(network, x1, x2, which, precision, scaling, width)
     path, others = _choose(network, own, sides, _names(network, which), precision)
     return Explanation(path.name, path.why, others)
+
+
+def chosen_path(
+    network: AbstractLayer,
+    x: Num[np.ndarray, "n *s d"],
+    *,
+    which: Kernel,
+    precision: Precision,
+    scaling: AbstractScaling | None = None,
+) -> AbstractPath:
+    """The path by which tiles of rows against themselves are computed; raises as `kernel_matrix`
+    does."""
+    sides, own = _prepared(network, x, None, which, precision, scaling, math.inf)
+    return _choose(network, own, sides, (which,), precision)[0]
+
+
+def kernel_block(
+    network: AbstractLayer,
+    x1: Num[np.ndarray, "n *s d"],
+    x2: Num[np.ndarray, "m *s d"] | None,
+    *,
+    which: Kernel,
+    precision: Precision,
+    scaling: AbstractScaling,
+) -> Float[np.ndarray, "n m"]:
+    """`kernel_matrix` in one thread, for callers who have one for each block."""
+    sides, own = _prepared(network, x1, x2, which, precision, scaling, math.inf)
+    found = [np.empty((len(sides.x1), len(sides.other)), STORED[precision])]
+    path, _ = _choose(network, own, sides, (which,), precision)
+    fill(found, path, sides, threads=1, progress=False)
+    _check_finite(network, found)
+    return found[0]
+
+
+def _check_finite(network: AbstractLayer, found: list[np.ndarray]) -> None:
+    if not all(np.isfinite(row).all() for whole in found for row in whole):
+        raise ValueError(
+            f"The kernel of {network!r} is not finite on these rows: rescale them, or look for a "
+            "function in it that is not finite on all numbers."
+        )
 
 
 def _prepared(network, x1, x2, which, precision, scaling, width):
@@ -301,5 +337,10 @@ def checked(x, name: str) -> np.ndarray:
 
 def check_memory(rows: int, columns: int, matrices: int = 2, entry: int = 8) -> None:
     """Raises MemoryError for kernel matrices of this size that do not fit into free memory."""
-    need = 2 * matrices * entry * rows * columns  # the kernels, and as much again for a solve
+    need = bytes_needed(rows, columns, matrices, entry)
     check_free(need, f"Kernel matrices of {rows} by {columns} rows", "use fewer rows")
+
+
+def bytes_needed(rows: int, columns: int, matrices: int = 2, entry: int = 8) -> int:
+    """The kernels, and as much again for a solve."""
+    return 2 * matrices * entry * rows * columns

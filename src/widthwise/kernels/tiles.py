@@ -9,21 +9,23 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from widthwise.kernels.path import AbstractPath, Sides
-from widthwise.memory import cores
 from widthwise.progress import Progress
 
 
-def fill(found: list[np.ndarray], path: AbstractPath, sides: Sides, *, progress: bool) -> None:
+def fill(
+    found: list[np.ndarray], path: AbstractPath, sides: Sides, *, threads: int, progress: bool
+) -> None:
     """Writes every tile; of a symmetric matrix the half on and above the diagonal is computed."""
-    symmetric, tile = sides.x2 is None, path.rows
+    symmetric, edge = sides.x2 is None, path.rows
     rows, columns = len(sides.x1), len(sides.other)
     todo = [
-        (slice(i, min(i + tile, rows)), slice(j, min(j + tile, columns)))
-        for i in range(0, rows, tile)
-        for j in range(i if symmetric else 0, columns, tile)
+        (slice(i, min(i + edge, rows)), slice(j, min(j + edge, columns)))
+        for i in range(0, rows, edge)
+        for j in range(i if symmetric else 0, columns, edge)
     ]
-    if len(todo) == 1 and not progress:
-        _write(found, path, symmetric, *todo[0])
+    if not progress and (threads == 1 or len(todo) == 1):
+        for tile in todo:
+            _write(found, path, symmetric, *tile)
         return
     devices = jax.devices()
     sizes = [(a.stop - a.start) * (b.stop - b.start) for a, b in todo]
@@ -39,7 +41,7 @@ def fill(found: list[np.ndarray], path: AbstractPath, sides: Sides, *, progress:
             bar.say(f"{rate / 1e6:.3g} million entries a second")
 
         # A tile a thread: with threads inside products too, there would be more than cores.
-        with threadpool_limits(1, "blas"), ThreadPoolExecutor(cores()) as pool:
+        with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
             jobs = [pool.submit(one, number) for number in range(len(todo))]
             try:
                 for job in wait(jobs, return_when=FIRST_EXCEPTION).done:

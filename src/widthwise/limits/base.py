@@ -94,6 +94,7 @@ class AbstractLimit(eqx.Module):
     regime: ClassVar[str]  # the row of the table: "lazy" or "rich"
     learners: ClassVar[tuple[type[AbstractLearner], ...]]  # its column
     follows_start: ClassVar[bool] = True  # False where the limit forgets the initial function
+    within_resources: ClassVar[bool] = False  # True where memory, store and cluster are heeded
     by_name: ClassVar[bool] = False  # True where the table never takes it, but `limit=` may
     network: eqx.AbstractVar[AbstractLayer]
     scaling: eqx.AbstractVar[AbstractScaling]

@@ -1,4 +1,4 @@
-"""The log evidence of a Gaussian process, its gradient, and what it chooses."""
+"""The log evidence of a Gaussian process, its gradient, and the variances that it chooses."""
 
 import math
 from typing import Any, Literal, NamedTuple
@@ -11,17 +11,18 @@ import scipy.optimize
 from jaxtyping import Float
 
 from widthwise.kernels import kernel_matrix
+from widthwise.learner import Criterion
+from widthwise.limits.noise import best_noise
 from widthwise.network.begin import begin
 from widthwise.network.build import tangents
 from widthwise.network.layer import AbstractLayer
 from widthwise.network.moments import Moments
 from widthwise.scaling import NTK, AbstractScaling
-from widthwise.solve import Spectrum, float64
+from widthwise.solve import float64
 
 Which = Literal["nngp", "ntk"]
 CHOSEN = ("weight_variance", "bias_variance")
 ROWS = 2000  # rows on which variances are chosen
-NOISES = (1e-8, 1e2)  # relative to the mean of the kernel's diagonal
 REACH = math.log(1e3)  # how far a variance may move from where it starts, as a factor
 
 
@@ -60,41 +61,13 @@ def log_evidence(
     """
     paths = _paths(network)
     values = np.array([*(_at(network, path) for path in paths), noise], dtype=float)
-    evaluate = _evidence_and_gradient(network, x, y, scaling or NTK(), kernel, paths)
+    evaluate = _loss_and_gradient(network, x, y, scaling or NTK(), kernel, "evidence", paths)
     value, slopes = evaluate(values)
     names = [tree_util.keystr(path, simple=True, separator=".") for path in paths]
     names = [name.removeprefix("layers.") for name in names]
     return Evidence(
-        value, float(slopes[-1]), dict(zip(names, map(float, slopes[:-1]), strict=True))
+        -value, -float(slopes[-1]), dict(zip(names, map(float, -slopes[:-1]), strict=True))
     )
-
-
-def best_noise(
-    kernel: Float[np.ndarray, "n n"], y: Float[np.ndarray, "n k"]
-) -> tuple[float, float]:
-    """The noise variance of the largest log evidence, and that evidence: one spectrum, any noise.
-
-    >>> best_noise(np.eye(4), np.array([[2.0], [-2.0], [2.0], [-2.0]]))[0] > 2.5
-    True
-    """
-    spectrum = Spectrum.of(np.asarray(kernel, dtype=float))
-    power = np.sum((spectrum.vectors.T @ y) ** 2, axis=1)
-    scale = float(np.mean(np.diagonal(kernel)))
-    rows, columns = y.shape
-
-    def negative(log_noise: float) -> float:
-        level = spectrum.values + math.exp(log_noise)
-        fit = np.sum(power / level) + columns * np.sum(np.log(level))
-        return 0.5 * (fit + rows * columns * math.log(2 * math.pi))
-
-    low, high = (math.log(bound * scale) for bound in NOISES)
-    high = max(high, math.log(10 * float(np.mean(y**2)) + math.exp(low)))  # all of y may be noise
-    # The evidence may have two peaks, noise or signal: look everywhere, then refine.
-    grid = np.linspace(low, high, 47)
-    best = int(np.argmin([negative(point) for point in grid]))
-    ends = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
-    found = scipy.optimize.minimize_scalar(negative, bounds=ends, method="bounded")
-    return math.exp(float(found.x)), -float(found.fun)  # type: ignore[attr-defined]
 
 
 def best_variances(
@@ -105,8 +78,9 @@ def best_variances(
     scaling: AbstractScaling,
     kernel: Which,
     noise: float | None,
+    criterion: Criterion = "evidence",
 ) -> tuple[AbstractLayer, float]:
-    """The network with the variances, and the noise, of the largest log evidence.
+    """The network with the variances, and the noise, that are best by a criterion of `best_noise`.
 
     Variances that are zero stay zero; chosen on at most the first 2,000 rows, by L-BFGS on
     logarithms. A `noise` that is given stays.
@@ -115,21 +89,25 @@ def best_variances(
     paths = _paths(network)
     fixed = noise
     if noise is None:
-        noise, _ = best_noise(getattr(kernel_matrix(network, x, scaling=scaling), kernel), y)
+        noise, _ = best_noise(
+            kernel_matrix(network, x, which=kernel, scaling=scaling), y, criterion
+        )
     start = np.log([*(_at(network, path) for path in paths), noise])
-    evidence = _evidence_and_gradient(network, x, y, scaling, kernel, paths)
+    loss = _loss_and_gradient(network, x, y, scaling, kernel, criterion, paths)
 
-    def negative(logs):
+    def by_logarithms(logs):
         values = np.exp(logs)
-        value, slopes = evidence(values)
+        value, slopes = loss(values)
         if not (math.isfinite(value) and np.isfinite(slopes).all()):
             return 1e300, np.zeros_like(logs)  # not positive definite: the line search backs off
-        return -value, -slopes * values
+        return value, slopes * values
 
     bounds = [(at - REACH, at + REACH) for at in start]
     if fixed is not None:
         bounds[-1] = (start[-1], start[-1])
-    found = scipy.optimize.minimize(negative, start, jac=True, method="L-BFGS-B", bounds=bounds)
+    found = scipy.optimize.minimize(
+        by_logarithms, start, jac=True, method="L-BFGS-B", bounds=bounds
+    )
     values = np.exp(found.x)
     return _with(network, paths, [float(v) for v in values[:-1]]), float(values[-1])
 
@@ -151,30 +129,33 @@ def _with(network: AbstractLayer, paths, values) -> AbstractLayer:
     return tree_util.tree_unflatten(tree, [new.get(path, leaf) for path, leaf in leaves])
 
 
-def _evidence_and_gradient(network, x, y, scaling, kernel: Which, paths):
-    """(variances and noise) -> (log evidence, its gradient), in float64."""
+def _loss_and_gradient(network, x, y, scaling, kernel: Which, criterion: Criterion, paths):
+    """(variances and noise) -> (what is to be small, its gradient), in float64."""
     # Networks that differ in their variances only share one compilation.
     frame = _with(network, paths, [1.0] * len(paths))
 
     def evaluate(values: np.ndarray) -> tuple[float, np.ndarray]:
         with float64():
             arrays = (jnp.asarray(part, dtype=float) for part in (values, x, y))
-            value, slopes = _compiled(frame, scaling, kernel, tuple(paths), *arrays)
+            value, slopes = _compiled(frame, scaling, kernel, criterion, tuple(paths), *arrays)
             return float(value), np.asarray(slopes)
 
     return evaluate
 
 
-def _log_evidence(frame, scaling, kernel: Which, paths, values, x, y):
+def _loss(frame, scaling, kernel: Which, criterion: Criterion, paths, values, x, y):
     network = _with(frame, paths, list(values[:-1]))
     moments = network.kernel(tangents(network, x.shape[1], scaling), begin(network, x)).mixed()
     assert isinstance(moments, Moments)
     matrix = moments.xy if kernel == "nngp" else moments.ntk
     lower = jnp.linalg.cholesky(matrix + values[-1] * jnp.eye(len(x)))
     fit = jax.scipy.linalg.cho_solve((lower, True), y)
+    if criterion == "leave_one_out":
+        half = jax.scipy.linalg.solve_triangular(lower, jnp.eye(len(x)), lower=True)
+        return jnp.sum((fit / jnp.sum(half**2, axis=0)[:, None]) ** 2) / len(x)
     log_determinant = 2 * jnp.sum(jnp.log(jnp.diagonal(lower)))
     size = y.shape[1] * (log_determinant + len(x) * math.log(2 * math.pi))
-    return -0.5 * (jnp.sum(y * fit) + size)
+    return 0.5 * (jnp.sum(y * fit) + size)
 
 
-_compiled = jax.jit(jax.value_and_grad(_log_evidence, argnums=4), static_argnums=(0, 1, 2, 3))
+_compiled = jax.jit(jax.value_and_grad(_loss, argnums=5), static_argnums=(0, 1, 2, 3, 4))

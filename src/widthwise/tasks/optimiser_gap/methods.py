@@ -5,7 +5,6 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
-from widthwise.family import with_step_size
 from widthwise.finite import FiniteNetwork, LinearisedNetwork
 from widthwise.finite import train as train_finite
 from widthwise.finite.train import InitialFunction
@@ -16,6 +15,7 @@ from widthwise.limits.table import lookup
 from widthwise.network.layer import AbstractLayer
 from widthwise.problem import Problem
 from widthwise.scaling import NTK, AbstractScaling, MuP
+from widthwise.stepsize import with_step_size
 from widthwise.tasks.optimiser_gap.outcome import Trained
 
 Training = Callable[[float | None, int], Trained]  # of a step size and a seed
