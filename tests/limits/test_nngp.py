@@ -9,7 +9,8 @@ import scipy.stats
 from widthwise.kernels import kernel_matrix
 from widthwise.learner import Posterior
 from widthwise.limits import log_evidence, lookup
-from widthwise.limits.evidence import best_noise, best_variances
+from widthwise.limits.evidence import best_variances
+from widthwise.limits.noise import best_noise
 from widthwise.network import Chain, Dense, Erf, Readout, Relu, Tanh
 from widthwise.problem import Problem
 from widthwise.scaling import NTK, Standard
@@ -103,3 +104,34 @@ def test_duplicate_rows_without_noise():
     trained = lookup(NET, NTK(), Posterior(noise=1e-18)).prepare(problem, order=0, logs=2).train()
     assert any("jitter" in note for note in trained.notes)
     np.testing.assert_allclose(trained.state.predict(X, False).value, Y, atol=1e-3)
+
+
+def test_leaving_out_one_row():
+    """The closed form is what leaving out each row in turn gives, and the best noise is chosen by
+    it."""
+    y = np.sin(X @ np.ones((X.shape[1], 1))) + 0.3 * np.random.default_rng(5).normal(
+        size=(len(X), 1)
+    )
+    kernel = kernel_matrix(NET, X, which="nngp")
+
+    def by_hand(noise):
+        errors = []
+        for row in range(len(X)):
+            others = np.arange(len(X)) != row
+            matrix = kernel[np.ix_(others, others)] + noise * np.eye(len(X) - 1)
+            errors.append(y[row] - kernel[row, others] @ np.linalg.solve(matrix, y[others]))
+        return float(np.mean(np.square(errors)))
+
+    noise, value = best_noise(kernel, y, "leave_one_out")
+    assert value == pytest.approx(by_hand(noise), rel=1e-6)
+    for other in (noise / 2, noise * 2):
+        assert by_hand(other) >= value
+    limit = lookup(NET, NTK(), Posterior(criterion="leave_one_out"))
+    found = limit.prepare(posed(y), order=0, logs=2).train()
+    assert found.state.noise == pytest.approx(noise)  # type: ignore[attr-defined]
+    assert found.notes == (f"Leaving out one row chose a noise variance of {noise:.3g}.",)
+    tuned, chosen = best_variances(
+        NET, X, y, scaling=NTK(), kernel="nngp", noise=None, criterion="leave_one_out"
+    )
+    better = best_noise(kernel_matrix(tuned, X, which="nngp"), y, "leave_one_out")
+    assert better[1] <= value * (1 + 1e-9) and chosen > 0

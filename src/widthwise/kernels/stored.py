@@ -2,8 +2,8 @@
 
 import functools
 import itertools
-from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Executor, wait
+import queue
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -112,20 +112,25 @@ class StoredKernel(AbstractSymmetric):
         def entries(i: int, j: int) -> int:
             return (blocks[i].stop - blocks[i].start) * (blocks[j].stop - blocks[j].start)
 
-        compute: Callable[[str, int, int], None] = compute_tile
+        done: queue.SimpleQueue[Future] = queue.SimpleQueue()
         pairs, waiting = iter(todo), {}
+
+        def hand_out(number: int) -> None:
+            for i, j in itertools.islice(pairs, number):
+                future = pool.submit(compute_tile, str(self.folder.resolve()), i, j)
+                waiting[future] = i, j
+                future.add_done_callback(done.put)
+
         with Progress("kernel tiles", sum(entries(*pair) for pair in todo), show=progress) as bar:
             try:
-                while True:
-                    for i, j in itertools.islice(pairs, AHEAD * count - len(waiting)):
-                        waiting[pool.submit(compute, str(self.folder.resolve()), i, j)] = i, j
-                    if not waiting:
-                        return
-                    for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                        future.result()
-                        bar.advance(entries(*waiting.pop(future)))
+                hand_out(AHEAD * count)
+                while waiting:
+                    future = done.get()
+                    future.result()
+                    bar.advance(entries(*waiting.pop(future)))
+                    hand_out(1)
             except BaseException:  # ctrl-C too: what has not begun is not begun
-                for future in waiting:
+                for future in list(waiting):
                     future.cancel()
                 raise
 
