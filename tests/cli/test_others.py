@@ -53,6 +53,20 @@ def test_classes_go_round_with_odd_names_at_finite_width(call, houses):
     assert set(rows[0]) == {"prediction", "p(Bonn)", 'p(Ulm, old "town")'}
 
 
+def test_tiles_are_kept_and_used_again(call, houses, tmp_path):
+    words = ("fit", houses, "--target", "price", "--learner", "Posterior(noise=0.01)")
+    plain = call(*words)
+    said = call(*words, "--store", "tiles", "--memory", "9MB")
+    assert (said.code, said.err) == (0, "")
+    assert "was held in float32" in said.out and "(" in plain.out
+    done = {path: path.stat().st_mtime_ns for path in (tmp_path / "tiles" / "done").iterdir()}
+    again = call(*words, "--store", "tiles", "--memory", "9MB")
+    score = again.out.splitlines()[-1].split(";")[0]
+    assert score == said.out.splitlines()[-1].split(";")[0]
+    assert score == plain.out.splitlines()[-1].split(";")[0]
+    assert done == {path: path.stat().st_mtime_ns for path in done}
+
+
 def test_several_targets(call, houses):
     said = call("fit", houses, "--target", "price", "--target", "rooms")
     assert said.code == 0

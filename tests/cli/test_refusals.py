@@ -188,6 +188,10 @@ def test_settings(refused, what):
         ("--scaling MuP", "rich x posterior cannot be computed yet"),
         (("--scaling", UNSTABLE, "--learner", "GradientDescent"), "unstable"),
         ("--seed 1.5", "no whole number"),
+        ("--memory plenty", "'plenty' is no size"),
+        ("--memory 1MB --learner GradientFlow", "has no use for memory"),
+        ("--cluster local", "give the folder of one"),
+        ("--store s --cluster nowhere", "No Dask scheduler answers at 'nowhere'"),
     ],
 )
 def test_settings_of_fit(refused, words, match):

@@ -13,6 +13,7 @@ from jaxtyping import Float, Num
 from widthwise import store
 from widthwise.kernels.matrix import Kernel, kernel_block
 from widthwise.kernels.path import STORED, Precision
+from widthwise.kernels.workers import workers
 from widthwise.network.layer import AbstractLayer
 from widthwise.progress import Progress
 from widthwise.scaling import NTK, AbstractScaling
@@ -92,10 +93,8 @@ class StoredKernel(AbstractSymmetric):
         if edge is None:
             edge = min(EDGE, max(512, -(-len(x) // 8)))
         spec = Spec(network, scaling or NTK(), which, precision, len(x), edge)
-        found = _opened(Path(folder), spec, np.asarray(x, dtype=np.float64))
-        from widthwise.kernels.workers import workers
-
         with workers(cluster) as (pool, count):
+            found = _opened(Path(folder), spec, np.asarray(x, dtype=np.float64))
             found.fill(pool, count, progress=progress)
         return found
 
