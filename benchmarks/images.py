@@ -1,10 +1,12 @@
 """One entry of the kernels of images of 32 x 32 x 3, NNGP and tangent kernel, in CPU seconds.
 
 python benchmarks/images.py
+python benchmarks/images.py --memory pooled
 python benchmarks/images.py --peer peer/bin/python     # and neural-tangents: see peer.py
 """
 
 import argparse
+import resource
 
 import numpy as np
 from timing import cpu, peer_seconds
@@ -25,10 +27,26 @@ CASES = {
 }  # fmt: skip
 
 
+def bytes_of_entries(name: str) -> float:
+    """How far a process's peak memory rises, for each entry, while it computes some at once."""
+    net, count, _ = CASES[name]
+    x, y = np.random.default_rng(0).normal(size=(2, count, 32, 32, 3))
+    kernel_matrix(net, x[:16], y[:1], precision="float32")  # compiled
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    kernel_matrix(net, x, y, precision="float32")
+    rise = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    return 1024 * rise / count**2
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--peer", help="an interpreter that has neural-tangents")
-    peer = parser.parse_args().peer
+    parser.add_argument("--memory", choices=CASES, help="print the peak memory of one, and stop")
+    asked = parser.parse_args()
+    peer = asked.peer
+    if asked.memory:
+        print(f"{asked.memory}: {bytes_of_entries(asked.memory) / 1e6:.3f} MB an entry")
+        return
     rng = np.random.default_rng(0)
     for name, (net, count, at_once) in CASES.items():
         x, y = rng.normal(size=(2, count, 32, 32, 3))

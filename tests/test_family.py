@@ -94,7 +94,7 @@ def test_the_limit_is_what_a_large_ensemble_does():
 
 
 def test_instruments_speak_of_lazy_and_rich():
-    learner = ww.GradientDescent(steps=30, ridge=0.01)  # no rich limit knows a ridge
+    learner = ww.GradientDescent(steps=10, ridge=0.01)  # no rich limit knows a ridge
     widths = (32, 128, 512, math.inf)
     lazy, rich = (
         Family(NET, scaling, learner, widths=widths, seeds=3).train(regression(), progress=False)

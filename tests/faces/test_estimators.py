@@ -74,7 +74,7 @@ def is_open(width, scaling, learner) -> bool:
 
 def test_a_grid_of_widths_scalings_and_learners_scores_all_but_the_open_cells(classes):
     grid = {
-        "width": [128, math.inf],
+        "width": [32, math.inf],
         "scaling": ["NTK", "MuP"],
         "learner": ["GradientDescent", ww.Adam(steps=20), "Posterior"],
     }
@@ -96,7 +96,7 @@ def test_a_grid_of_widths_scalings_and_learners_scores_all_but_the_open_cells(cl
         if cell[0] == math.inf:
             assert learner_of(cell[2]).kind in refusals
         else:
-            assert "Posterior is for width=inf: at width 128 use GradientDescent" in refusals
+            assert "Posterior is for width=inf: at width 32 use GradientDescent" in refusals
 
 
 def test_settings_inside_a_pipeline_can_be_searched(classes):

@@ -114,7 +114,13 @@ def feature_and_output_change(scaling, learner, widths, lr):
     return np.polyfit(np.log(widths), np.log(np.stack([moves, changes], axis=1)), 1)[0]
 
 
-@pytest.mark.parametrize("learner, lr", [(GradientDescent(steps=3), 0.3), (Adam(steps=3), 0.05)])
+@pytest.mark.parametrize(
+    "learner, lr",
+    [
+        (GradientDescent(steps=3), 0.3),
+        pytest.param(Adam(steps=3), 0.05, marks=pytest.mark.slow),
+    ],
+)
 def test_features_move_as_classified(learner, lr):
     widths = (64, 1024)
     for scaling, expected in ((NTK(), -0.5), (MuP(), 0.0), (Richness(0.25), -0.25)):

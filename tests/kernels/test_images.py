@@ -54,12 +54,8 @@ def pictures(rng, shape=(7, 6, 2)):
     return x
 
 
-QUICK = ("flat", "pooled between")
-
-
-@pytest.mark.parametrize("name", [
-    name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS
-])  # fmt: skip
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
 def test_slices_are_the_rules(name, rng, monkeypatch):
     net, x = NETWORKS[name], pictures(rng)
     exact, sizes = kernel_matrix(net, x), kernel_diagonal(net, x)

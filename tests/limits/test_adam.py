@@ -70,7 +70,9 @@ def gaps(network, learner, data, widths, seeds, samples, scaling=None) -> list[f
     return found
 
 
-@pytest.mark.parametrize("network", [RELU, MIXED], ids=["relu", "mixed"])
+@pytest.mark.parametrize(
+    "network", [RELU, pytest.param(MIXED, marks=pytest.mark.slow)], ids=["relu", "mixed"]
+)
 def test_with_an_eps_above_all_gradients_it_is_the_tangent_kernel(network):
     """g / (|g| + eps) is then g / eps: gradient descent at lr / eps."""
     data, eps = problem(2), 1e6
@@ -167,6 +169,7 @@ def test_finite_networks_without_correction_approach_it():
     assert wide < 0.12
 
 
+@pytest.mark.slow
 def test_finite_networks_that_decay_approach_it():
     """Weights shrink to .7 of their sizes: a third of the initial function is left."""
     data = problem(2)
@@ -205,8 +208,8 @@ def test_decay_shrinks_features_by_every_layer_in_front_of_them():
 
 def test_cross_entropy_and_prediction_at_new_rows(tmp_path):
     data = ww.data.load("iris")
-    learner = ww.Adam(lr=0.02, steps=30, eps=1e-2, loss="cross_entropy")
-    limit = AdamLimit(RELU, ww.NTK(), learner, samples=8192)
+    learner = ww.Adam(lr=0.02, steps=15, eps=1e-2, loss="cross_entropy")
+    limit = AdamLimit(RELU, ww.NTK(), learner, samples=4096)
     family = ww.Family(RELU, ww.NTK(), learner, (1024, math.inf), seeds=1, limit=limit)
     finite, _, run = family.train(data, progress=False, logs=4).runs
     assert run.limit == "AdamLimit" and "Monte Carlo: two halves" in run.notes[0]
@@ -219,6 +222,7 @@ def test_cross_entropy_and_prediction_at_new_rows(tmp_path):
     np.testing.assert_array_equal(Run.load(tmp_path / "run").predict(data.x_test).value, there)
 
 
+@pytest.mark.slow
 def test_random_networks_stand_for_factored_kernels(monkeypatch):
     data, learner = problem(2), ww.Adam(lr=0.03, steps=10, eps=1e-2)
     exact = limit_of(MIXED, learner, data, 16384).trajectory.predictions[-1]

@@ -165,6 +165,7 @@ def test_networks_of_width_4096_are_near_it_and_far_from_the_lazy_limit(phi):
     assert np.sqrt(np.mean((lazy.predictions[-1] - limit) ** 2)) > 5 * found[-1]
 
 
+@pytest.mark.slow
 def test_at_a_tiny_gamma0_it_is_the_lazy_limit():
     """Gradients, which gamma0 divides, meet an eps that it divides too: steps of the function are
     those of any gamma0, and features stay. Without the readout's bias, which it does not divide."""

@@ -73,7 +73,10 @@ def test_intervals_of_made_up_networks_cover(curvature):
         np.testing.assert_allclose(one.bend.mean(), taken, rtol=0.02)
 
 
-@pytest.mark.parametrize("case", EXACT)
+@pytest.mark.parametrize(
+    "case",
+    [name if name == "linear" else pytest.param(name, marks=pytest.mark.slow) for name in EXACT],
+)
 def test_it_is_near_the_exact_limit(case):
     data, exact = problem(), EXACT[case]
     wanted = exact.prepare(data, **PLAIN).train()
@@ -110,7 +113,7 @@ def test_its_interval_covers_the_exact_limit(case):
 def test_members_and_families_take_it_by_name():
     data = ww.data.from_arrays(problem().x_train, problem().y_train[:, 0], test=5)
     network = Dense() >> Relu() >> LayerNorm() >> Dense() >> Relu() >> Readout()
-    learner = Adam(steps=10)  # its step size is found
+    learner = Adam(steps=4)  # its step size is found
     limit = Extrapolated(network, MuP(), learner, width=16, seeds=2)
     family = ww.Family(network, MuP(), learner, widths=(16, math.inf), seeds=2, limit=limit)
     runs = family.train(data, progress=False)

@@ -95,6 +95,7 @@ CASES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_networks_approach_it():
     net, settings = CASES["all together"]
     assert -0.7 < exponent_of(net, learner_of(**settings), (128, 1024), 6) < -0.3

@@ -30,6 +30,8 @@ Way = Literal["whole", "packed", "tiles"]
 PANEL = 4096  # bytes for each row, and three times, of what a packed factor works on
 LANDMARKS = (200, 3000)  # columns of the preconditioner, fewest and most
 WORK = 5  # matrices of landmarks' columns that stand beside each other while it is made
+# Of the residual; a product that the factor preconditions is worth three digits, others a tenth.
+LEFT: dict[Way, float] = {"whole": 1e-8, "packed": 1e-8, "tiles": 1e-6}
 STEPS, SIGNS = 40, 8  # of the quadrature of the evidence: products, and random vectors
 # Relative to the mean of the diagonal: below it, the entries' own errors are larger (path.py).
 LEAST_NOISE = 1e-6
@@ -46,7 +48,7 @@ def way(rows: int, others: int, width: int, resources: Resources) -> Way:
     have, asked = resources.bytes, resources.store is not None
     if have is None or (not asked and bytes_needed(rows, rows + others) <= have):
         return "whole"
-    inputs = 3 * 8 * rows * width  # as they came, checked, and as the kernel's path wants them
+    inputs = _inputs(rows, width)
     if 4 * rows**2 + 3 * PANEL * rows + inputs <= have:
         return "packed"
     least = inputs + 8 * rows * WORK * min(LANDMARKS[0], rows)
@@ -56,6 +58,11 @@ def way(rows: int, others: int, width: int, resources: Resources) -> Way:
             "used: use fewer rows, or more memory."
         )
     return "tiles"
+
+
+def _inputs(rows: int, width: int) -> int:
+    """Bytes of rows as they came, checked, and as the kernel's path wants them."""
+    return 3 * 8 * rows * width
 
 
 class System:
@@ -124,7 +131,10 @@ class System:
         """
         if self._prepared is None or self._prepared[0] != noise:
             self._prepared = noise, self._preconditioner(noise)
-        return conjugate_gradients(lambda v: self.product(v) + noise * v, self._prepared[1], right)
+        return conjugate_gradients(
+            lambda v: self.product(v) + noise * v, self._prepared[1], right,
+            tolerance=LEFT[self.way],
+        )  # fmt: skip
 
     def product(self, right: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
         """K right."""
@@ -142,7 +152,8 @@ class System:
             return self.matrix.solve
         x, count = self._x, self.matrix.size
         fewest, most = LANDMARKS
-        room = most if self._memory is None else self._memory // (8 * count * WORK)
+        free = most if self._memory is None else self._memory - _inputs(count, x.shape[1])
+        room = free // (8 * count * WORK)
         landmarks = min(count, max(fewest, min(most, room)))
         chosen = np.random.default_rng(0).choice(count, landmarks, replace=False)
         columns = self._entries(x, x[chosen]).astype(np.float64)

@@ -49,10 +49,10 @@ class NNGP(AbstractLimit):
     leaving out one row.
 
     Where float64 matrices and factors find no memory, entries are known to 3e-7 and the system
-    is solved in float64, to a residual of 1e-8, by conjugate gradients: preconditioned by a float32
+    is solved in float64 by conjugate gradients: to a residual of 1e-8, preconditioned by a float32
     factor that takes half of the matrix's square while the matrix takes the other, or, within less
-    memory, by 200 to 3,000 of its columns, the matrix being read from a store or computed anew in
-    every product.
+    memory, to 1e-6 by 200 to 3,000 of its columns, the matrix being read from a store or computed
+    anew in every product.
     """
 
     source: ClassVar[str] = "lee2018, eqs. (8) and (9); rasmussen2006, eqs. (2.25), (2.26), (2.30)"
