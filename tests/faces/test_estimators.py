@@ -115,7 +115,7 @@ def test_settings_are_got_set_and_cloned(kind):
     model = kind(NET, width=128, scaling="MuP", learner=ww.Adam(lr=0.1), random_state=3)
     assert model.get_params() == {
         "network": NET, "width": 128, "scaling": "MuP", "learner": ww.Adam(lr=0.1),
-        "random_state": 3,
+        "random_state": 3, "memory": None,
     }  # fmt: skip
     again: Any = clone(model)
     assert again.get_params() == model.get_params()
