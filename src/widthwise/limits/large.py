@@ -92,7 +92,7 @@ class System:
         resources: Resources,
     ):
         self._progress, self._x = resources.progress, x
-        self.way = way(len(x), 0, x.shape[1], resources)
+        self.way: Way = way(len(x), 0, x.shape[1], resources)
         self._memory = resources.bytes
         settings = {"which": kernel, "precision": "float32", "scaling": scaling}
         self._entries = functools.partial(kernel_matrix, network, **settings)
