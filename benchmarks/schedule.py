@@ -8,6 +8,7 @@ speed, which die now and then and lose their tile.
 
 import argparse
 import heapq
+import itertools
 import time
 from concurrent.futures import Executor, Future
 from pathlib import Path
@@ -16,6 +17,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from widthwise.kernels.stored import AHEAD, StoredKernel
+from widthwise.solve import blocks_of
 
 
 class Simulated(Executor):
@@ -59,12 +61,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="of a tile on one worker")
     parser.add_argument("--deaths", type=float, default=0.001, help="share of tiles that kill one")
     asked = parser.parse_args()
-    blocks = -(-asked.rows // asked.edge)
-    todo = [(i, j) for i in range(blocks) for j in range(i, blocks)]
+    blocks = blocks_of(asked.rows, asked.edge)
+    todo = list(itertools.combinations_with_replacement(range(len(blocks)), 2))
     pool = Simulated(asked.workers, len(todo), asked.seconds, asked.deaths)
-    edges = [slice(i, min(i + asked.edge, asked.rows)) for i in range(0, asked.rows, asked.edge)]
     kernel = SimpleNamespace(
-        blocks=lambda: edges, missing=lambda: todo, folder=Path("tiles"), spec=None
+        blocks=lambda: blocks, missing=lambda: todo, folder=Path("tiles"), spec=None
     )
     began = time.process_time()
     StoredKernel.fill(kernel, pool, asked.workers, progress=False)  # type: ignore[arg-type]

@@ -114,8 +114,9 @@ class Member:
         return _train_finite(self, learner, problem, seed, order, logs, None)
 
     def _check_resources(self, resources: Resources) -> None:
-        able = self.width == math.inf and self._limit(self.learner).within_resources
-        if resources.named and not able:
+        if not resources.named:
+            return
+        if self.width != math.inf or not self._limit(self.learner).within_resources:
             raise ValueError(
                 f"{type(self.learner).__name__} at width {self.width} has no use for memory, store "
                 "and cluster: leave them out, or train Posterior() at width inf under NTK()."

@@ -5,14 +5,23 @@ import pytest
 import scipy.linalg
 
 from widthwise.solve import (
+    AbstractSymmetric,
     NotSolvable,
     Nystrom,
     PackedFactor,
-    Whole,
     conjugate_gradients,
-    packed,
     quadrature,
 )
+
+
+class Whole(AbstractSymmetric):
+    """A matrix at hand."""
+
+    def __init__(self, matrix, edge):
+        self.size, self.edge, self._matrix = len(matrix), edge, matrix
+
+    def tile(self, a, b):
+        return self._matrix[a, b]
 
 
 def matrix(rows, decay=1.5, seed=0):
@@ -25,7 +34,6 @@ def matrix(rows, decay=1.5, seed=0):
 
 @pytest.fixture
 def blocks(monkeypatch):
-    monkeypatch.setattr(packed, "BLOCK", 16)
     monkeypatch.setattr(PackedFactor, "edge", 16)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Num
 
 from widthwise import store
-from widthwise.kernels.matrix import Kernel, kernel_block
+from widthwise.kernels.matrix import Kernel, checked, kernel_block
 from widthwise.kernels.path import STORED, Precision
 from widthwise.kernels.workers import workers
 from widthwise.network.layer import AbstractLayer
@@ -94,7 +94,7 @@ class StoredKernel(AbstractSymmetric):
             edge = min(EDGE, max(512, -(-len(x) // 8)))
         spec = Spec(network, scaling or NTK(), which, precision, len(x), edge)
         with workers(cluster) as (pool, count):
-            found = _opened(Path(folder), spec, np.asarray(x, dtype=np.float64))
+            found = _opened(Path(folder), spec, checked(x, "x"))
             found.fill(pool, count, progress=progress)
         return found
 
@@ -112,11 +112,11 @@ class StoredKernel(AbstractSymmetric):
             return (blocks[i].stop - blocks[i].start) * (blocks[j].stop - blocks[j].start)
 
         done: queue.SimpleQueue[Future] = queue.SimpleQueue()
-        pairs, waiting = iter(todo), {}
+        pairs, waiting, folder = iter(todo), {}, str(self.folder.resolve())
 
         def hand_out(number: int) -> None:
             for i, j in itertools.islice(pairs, number):
-                future = pool.submit(compute_tile, str(self.folder.resolve()), i, j)
+                future = pool.submit(compute_tile, folder, i, j)
                 waiting[future] = i, j
                 future.add_done_callback(done.put)
 
@@ -146,10 +146,8 @@ class StoredKernel(AbstractSymmetric):
     def upper(self) -> Float[np.ndarray, "n n"]:
         """The matrix in memory, on and above its diagonal; what is below it is not written."""
         found = np.empty((self.size, self.size), self._tiles.dtype)
-        for a in self.blocks():
-            for b in self.blocks():
-                if b.start >= a.start:
-                    found[a, b] = self.tile(a, b)
+        for a, b in itertools.combinations_with_replacement(self.blocks(), 2):
+            found[a, b] = self.tile(a, b)
         return found
 
     def write(self, i: int, j: int, tile: Float[np.ndarray, "n m"]) -> None:

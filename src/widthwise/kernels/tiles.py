@@ -10,19 +10,16 @@ from threadpoolctl import threadpool_limits
 
 from widthwise.kernels.path import AbstractPath, Sides
 from widthwise.progress import Progress
+from widthwise.solve import blocks_of
 
 
 def fill(
     found: list[np.ndarray], path: AbstractPath, sides: Sides, *, threads: int, progress: bool
 ) -> None:
     """Writes every tile; of a symmetric matrix the half on and above the diagonal is computed."""
-    symmetric, edge = sides.x2 is None, path.rows
-    rows, columns = len(sides.x1), len(sides.other)
-    todo = [
-        (slice(i, min(i + edge, rows)), slice(j, min(j + edge, columns)))
-        for i in range(0, rows, edge)
-        for j in range(i if symmetric else 0, columns, edge)
-    ]
+    symmetric = sides.x2 is None
+    rows, columns = (blocks_of(len(x), path.rows) for x in (sides.x1, sides.other))
+    todo = [(a, b) for a in rows for b in columns if not symmetric or b.start >= a.start]
     if not progress and (threads == 1 or len(todo) == 1):
         for tile in todo:
             _write(found, path, symmetric, *tile)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from widthwise.kernels import kernel_matrix
 from widthwise.learner import Criterion
-from widthwise.limits.noise import best_noise
+from widthwise.limits.noise import best_noise, negative_evidence
 from widthwise.network.begin import begin
 from widthwise.network.build import tangents
 from widthwise.network.layer import AbstractLayer
@@ -154,8 +154,7 @@ def _loss(frame, scaling, kernel: Which, criterion: Criterion, paths, values, x,
         half = jax.scipy.linalg.solve_triangular(lower, jnp.eye(len(x)), lower=True)
         return jnp.sum((fit / jnp.sum(half**2, axis=0)[:, None]) ** 2) / len(x)
     log_determinant = 2 * jnp.sum(jnp.log(jnp.diagonal(lower)))
-    size = y.shape[1] * (log_determinant + len(x) * math.log(2 * math.pi))
-    return 0.5 * (jnp.sum(y * fit) + size)
+    return negative_evidence(jnp.sum(y * fit), log_determinant, y)
 
 
 _compiled = jax.jit(jax.value_and_grad(_loss, argnums=5), static_argnums=(0, 1, 2, 3, 4))

@@ -1,8 +1,7 @@
 """(K + noise I) a = y for more rows than float64 matrices and factors find memory for."""
 
 import functools
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -10,13 +9,14 @@ from jaxtyping import Float
 from widthwise.kernels import ComputedKernel, StoredKernel, kernel_diagonal, kernel_matrix
 from widthwise.kernels.matrix import bytes_needed
 from widthwise.limits.evidence import Which
-from widthwise.limits.noise import least_noise
+from widthwise.limits.noise import least_noise, negative_evidence
 from widthwise.memory import sized
 from widthwise.network.layer import AbstractLayer
 from widthwise.progress import Progress
 from widthwise.resources import Resources
 from widthwise.scaling import AbstractScaling
 from widthwise.solve import (
+    AbstractSymmetric,
     Nystrom,
     PackedFactor,
     Quadrature,
@@ -24,14 +24,15 @@ from widthwise.solve import (
     conjugate_gradients,
     quadrature,
 )
-from widthwise.solve.symmetric import AbstractSymmetric
+from widthwise.solve.conjugate import Product
+from widthwise.solve.packed import BLOCK
 
 Way = Literal["whole", "packed", "tiles"]
-PANEL = 4096  # bytes for each row, and three times, of what a packed factor works on
+PANELS = 3 * 4 * BLOCK  # bytes for each row of what a packed factor works on
 LANDMARKS = (200, 3000)  # columns of the preconditioner, fewest and most
 WORK = 5  # matrices of landmarks' columns that stand beside each other while it is made
 # Of the residual; a product that the factor preconditions is worth three digits, others a tenth.
-LEFT: dict[Way, float] = {"whole": 1e-8, "packed": 1e-8, "tiles": 1e-6}
+PACKED_LEFT, TILES_LEFT = 1e-8, 1e-6
 STEPS, SIGNS = 40, 8  # of the quadrature of the evidence: products, and random vectors
 # Relative to the mean of the diagonal: below it, the entries' own errors are larger (path.py).
 LEAST_NOISE = 1e-6
@@ -45,11 +46,15 @@ def way(rows: int, others: int, width: int, resources: Resources) -> Way:
 
     Raises MemoryError where there is too little for any of them.
     """
-    have, asked = resources.bytes, resources.store is not None
-    if have is None or (not asked and bytes_needed(rows, rows + others) <= have):
-        return "whole"
+    have = resources.bytes
+    enough = have is None or bytes_needed(rows, rows + others) <= have
+    return "whole" if enough and resources.store is None else _past_whole(rows, width, have)
+
+
+def _past_whole(rows: int, width: int, have: int | None) -> Way:
+    """The way where the matrix is not whole."""
     inputs = _inputs(rows, width)
-    if 4 * rows**2 + 3 * PANEL * rows + inputs <= have:
+    if have is None or 4 * rows**2 + PANELS * rows + inputs <= have:
         return "packed"
     least = inputs + 8 * rows * WORK * min(LANDMARKS[0], rows)
     if least > have:
@@ -66,7 +71,8 @@ def _inputs(rows: int, width: int) -> int:
 
 
 class System:
-    """The kernel matrix of some rows, to be solved with at any noise.
+    """The kernel matrix of some rows, to be solved with at any noise; built when first needed, and
+    not pickled.
 
     >>> net = Dense() >> Relu() >> Readout()
     >>> system = System(net, np.eye(3), "nngp", scaling=NTK(), resources=Resources(memory="1MB"))
@@ -91,38 +97,49 @@ class System:
         scaling: AbstractScaling,
         resources: Resources,
     ):
-        self._progress, self._x = resources.progress, x
-        self.way: Way = way(len(x), 0, x.shape[1], resources)
-        self._memory = resources.bytes
-        settings = {"which": kernel, "precision": "float32", "scaling": scaling}
-        self._entries = functools.partial(kernel_matrix, network, **settings)
-        stored = None
+        self.network, self.x, self.kernel, self.scaling = network, x, kernel, scaling
+        self.resources = resources
+        self._prepared: tuple[float, Product] | None = None
+
+    def __getstate__(self):
+        kept = {name: value for name, value in self.__dict__.items() if name != "matrix"}
+        return {**kept, "_prepared": None}
+
+    @functools.cached_property
+    def matrix(self) -> AbstractSymmetric:
+        resources, settings = self.resources, self._settings
+        rows, width = self.x.shape
+        packed = _past_whole(rows, width, resources.bytes) == "packed"
         if resources.store is not None:
             stored = StoredKernel.of(
-                network, x, resources.store, cluster=resources.cluster,
+                self.network, self.x, resources.store, cluster=resources.cluster,
                 progress=resources.progress, **settings,
             )  # fmt: skip
-        if self.way == "packed":
-            if stored is None:
-                square = self._entries(x, progress=resources.progress)
-            else:
-                square = stored.upper()
-            self.matrix: AbstractSymmetric = PackedFactor(square)
-        else:
-            self.matrix = stored or ComputedKernel(network, x, **settings)
-        diagonal = getattr(kernel_diagonal(network, x, scaling=scaling), kernel)
-        self.scale = float(np.mean(diagonal))
-        self._prepared: tuple[float, Callable] | None = None
+            return PackedFactor(stored.upper()) if packed else stored
+        if packed:
+            found = kernel_matrix(self.network, self.x, progress=resources.progress, **settings)
+            return PackedFactor(found)
+        return ComputedKernel(self.network, self.x, **settings)
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return {"which": self.kernel, "precision": "float32", "scaling": self.scaling}
 
     @property
     def told(self) -> str:
         """Where the matrix was while it was solved with."""
         rows = f"The kernel of {self.matrix.size:,} rows"
-        if self.way == "packed":
+        if isinstance(self.matrix, PackedFactor):
             return f"{rows} was held in float32, with its factor below the diagonal"
         if isinstance(self.matrix, StoredKernel):
             return f"{rows} was read from its store"
         return f"{rows} was computed anew in every product"
+
+    def entries(
+        self, x1: Float[np.ndarray, "m d"], x2: Float[np.ndarray, "p d"] | None = None
+    ) -> Float[np.ndarray, "m p"]:
+        """Other parts of the same kernel."""
+        return kernel_matrix(self.network, x1, x2, **self._settings)
 
     def solve(self, right: Float[np.ndarray, "n k"], *, noise: float) -> Solution:
         """(K + noise I)^-1 right.
@@ -131,14 +148,15 @@ class System:
         """
         if self._prepared is None or self._prepared[0] != noise:
             self._prepared = noise, self._preconditioner(noise)
+        left = PACKED_LEFT if isinstance(self.matrix, PackedFactor) else TILES_LEFT
         return conjugate_gradients(
-            lambda v: self.product(v) + noise * v, self._prepared[1], right,
-            tolerance=LEFT[self.way],
-        )  # fmt: skip
+            lambda v: self.product(v) + noise * v, self._prepared[1], right, tolerance=left
+        )
 
     def product(self, right: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
         """K right."""
-        with Progress("a product with the kernel matrix", 1.0, show=self._progress) as bar:
+        label, show = "a product with the kernel matrix", self.resources.progress
+        with Progress(label, 1.0, show=show) as bar:
             return self.matrix.product(right, bar.advance)
 
     def quadrature(self, y: Float[np.ndarray, "n k"]) -> Quadrature:
@@ -146,17 +164,17 @@ class System:
         signs = np.random.default_rng(0).choice([-1.0, 1.0], (len(y), SIGNS))
         return quadrature(self.product, np.hstack([y, signs]), STEPS)
 
-    def _preconditioner(self, noise: float):
+    def _preconditioner(self, noise: float) -> Product:
         if isinstance(self.matrix, PackedFactor):
             self.matrix.factor(noise)
             return self.matrix.solve
-        x, count = self._x, self.matrix.size
+        have, (count, width) = self.resources.bytes, self.x.shape
+        assert have is not None  # or the matrix would be packed
         fewest, most = LANDMARKS
-        free = most if self._memory is None else self._memory - _inputs(count, x.shape[1])
-        room = free // (8 * count * WORK)
+        room = (have - _inputs(count, width)) // (8 * count * WORK)
         landmarks = min(count, max(fewest, min(most, room)))
         chosen = np.random.default_rng(0).choice(count, landmarks, replace=False)
-        columns = self._entries(x, x[chosen]).astype(np.float64)
+        columns = self.entries(self.x, self.x[chosen]).astype(np.float64)
         return Nystrom(columns, columns[chosen], noise).solve
 
 
@@ -172,14 +190,16 @@ def best_noise(system: System, y: Float[np.ndarray, "n k"]) -> Chosen:
 
     The determinant's error, of few random vectors, is nearly the same at every noise.
     """
-    found, (rows, columns) = system.quadrature(y), y.shape
+    found, columns = system.quadrature(y), y.shape[1]
 
-    def negative_evidence(noise: float) -> float:
+    def by_quadrature(noise: float) -> float:
         fit = found.of(lambda value: 1 / (np.maximum(value, 0.0) + noise))[:columns].sum()
         spread = found.of(lambda value: np.log(np.maximum(value, 0.0) + noise))[columns:].mean()
-        return 0.5 * (fit + columns * spread + rows * columns * np.log(2 * np.pi))
+        return negative_evidence(fit, spread, y)
 
-    noise, _ = least_noise(negative_evidence, system.scale, y, LEAST_NOISE)
+    diagonal = kernel_diagonal(system.network, system.x, scaling=system.scaling)
+    scale = float(np.mean(getattr(diagonal, system.kernel)))
+    noise, _ = least_noise(by_quadrature, scale, y, LEAST_NOISE)
     return Chosen(
         noise,
         f"The log evidence, estimated by {STEPS} products and {SIGNS} random vectors, chose a "

@@ -5,13 +5,13 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float
 
-from widthwise.kernels import kernel_matrix
 from widthwise.limits.evidence import Which
 from widthwise.limits.large import System, best_noise
 from widthwise.network.layer import AbstractLayer
 from widthwise.resources import Resources
 from widthwise.run import AbstractState, Prediction
 from widthwise.scaling import AbstractScaling
+from widthwise.solve import blocks_of
 
 GIVEN = "the data, with Gaussian noise"
 ENTRIES = 2**24  # of the kernel of new rows, computed at once
@@ -19,43 +19,36 @@ ENTRIES = 2**24  # of the kernel of new rows, computed at once
 
 @dataclasses.dataclass(frozen=True)
 class LargeState(AbstractState):
-    """The weights of the mean; covariances solve with the training rows' kernel anew."""
+    """The weights of the mean; covariances solve with the training rows' kernel anew, which is not
+    saved."""
 
-    network: AbstractLayer
-    scaling: AbstractScaling
-    kernel: Which
-    x_train: Float[np.ndarray, "n d"]
+    system: System
     weights: Float[np.ndarray, "n k"]
     noise: float
-    resources: Resources
-    system: System | None  # which is not saved
 
-    def __getstate__(self):
-        return {**self.__dict__, "system": None}
+    @property
+    def network(self) -> AbstractLayer:
+        return self.system.network
+
+    @property
+    def scaling(self) -> AbstractScaling:
+        return self.system.scaling
 
     def predict(self, x: Float[np.ndarray, "m d"], covariance: bool) -> Prediction:
+        system, known = self.system, self.system.x
         value = np.empty((len(x), self.weights.shape[1]))
-        rows = max(1, ENTRIES // len(self.x_train))
-        parts = [slice(i, i + rows) for i in range(0, len(x), rows)]
+        parts = blocks_of(len(x), max(1, ENTRIES // len(known)))
         for part in parts:
-            value[part] = self._entries(x[part], self.x_train) @ self.weights
+            value[part] = system.entries(x[part], known) @ self.weights
         if not covariance:
             return Prediction(value, None, GIVEN)
-        system = self.system or System(
-            self.network, self.x_train, self.kernel, scaling=self.scaling, resources=self.resources
-        )
-        found = self._entries(x).astype(np.float64)
+        found = system.entries(x).astype(np.float64)
         for part in parts:
-            cross = self._entries(x[part], self.x_train).astype(np.float64)
+            cross = system.entries(x[part], known).astype(np.float64)
             solved = system.solve(cross.T, noise=self.noise).value
             for other in parts:
-                found[other, part] -= self._entries(x[other], self.x_train) @ solved
+                found[other, part] -= system.entries(x[other], known) @ solved
         return Prediction(value, (found + found.T) / 2, GIVEN)
-
-    def _entries(self, x1, x2=None) -> Float[np.ndarray, "m n"]:
-        return kernel_matrix(
-            self.network, x1, x2, which=self.kernel, precision="float32", scaling=self.scaling
-        )
 
 
 def large_posterior(
@@ -77,5 +70,4 @@ def large_posterior(
     notes.append(
         f"{system.told}; {solved.steps} products with it left a residual of {solved.residual:.1g}."
     )
-    state = LargeState(network, scaling, kernel, x, solved.value, noise, resources, system)
-    return state, notes
+    return LargeState(system, solved.value, noise), notes

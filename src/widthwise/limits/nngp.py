@@ -81,7 +81,7 @@ class NNGP(AbstractLimit):
         return None
 
     def check(self, problem: Problem) -> None:
-        """Raises MemoryError for kernels that do not fit."""
+        """Raises MemoryError for kernels that do not fit, EmptyCell for what needs them whole."""
         self._way(problem)
 
     def _way(self, problem: Problem) -> Way:
@@ -104,7 +104,7 @@ class NNGP(AbstractLimit):
 
     def prepare(self, problem: Problem, *, order: int, logs: int) -> AbstractPrepared:
         """Chooses what is not given, then factorises the kernel of the training rows."""
-        network, noise, way = self.network, self.learner.noise, self._way(problem)
+        network, noise, how = self.network, self.learner.noise, self._way(problem)
         x, y, which = problem.x_train, problem.y_train, self.learner.kernel
         criterion, chose = self.learner.criterion, CHOSE[self.learner.criterion]
         notes = []
@@ -113,7 +113,7 @@ class NNGP(AbstractLimit):
                 network, x, y, scaling=self.scaling, kernel=which, noise=noise, criterion=criterion
             )
             notes.append(f"{chose} noise {noise:.3g} and the network {network!r}.")
-        if way != "whole":
+        if how != "whole":
             state, said = large_posterior(
                 network, x, y, which, scaling=self.scaling, noise=noise, resources=problem.resources
             )

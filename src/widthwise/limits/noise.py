@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import scipy.optimize
@@ -28,12 +29,11 @@ def best_noise(
     """
     spectrum = Spectrum.of(np.asarray(kernel, dtype=float))
     turned = spectrum.vectors.T @ y
-    power, columns = np.sum(turned**2, axis=1), y.shape[1]
+    power = np.sum(turned**2, axis=1)
 
-    def negative_evidence(noise: float) -> float:
+    def by_spectrum(noise: float) -> float:
         level = spectrum.values + noise
-        fit = np.sum(power / level) + columns * np.sum(np.log(level))
-        return 0.5 * (fit + y.size * math.log(2 * math.pi))
+        return negative_evidence(np.sum(power / level), np.sum(np.log(level)), y)
 
     def left_out(noise: float) -> float:
         inverse = 1 / (spectrum.values + noise)
@@ -41,9 +41,15 @@ def best_noise(
         error = spectrum.vectors @ (inverse[:, None] * turned) / own[:, None]
         return float(np.sum(error**2) / len(y))
 
-    objective = negative_evidence if criterion == "evidence" else left_out
+    objective = by_spectrum if criterion == "evidence" else left_out
     noise, least = least_noise(objective, float(np.mean(np.diagonal(kernel))), y, NOISES[0])
     return noise, -least if criterion == "evidence" else least
+
+
+def negative_evidence(fit: Any, log_determinant: Any, y: Any) -> Any:
+    """-log p(y | x), of the columns' sum of y^T (K + noise I)^-1 y and of log |K + noise I|."""
+    rows, columns = y.shape
+    return 0.5 * (fit + columns * (log_determinant + rows * math.log(2 * math.pi)))
 
 
 def least_noise(

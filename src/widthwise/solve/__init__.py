@@ -16,4 +16,4 @@ from widthwise.solve.spectrum import flow_fraction as flow_fraction
 from widthwise.solve.spectrum import largest_eigenvalue as largest_eigenvalue
 from widthwise.solve.spectrum import steps_fraction as steps_fraction
 from widthwise.solve.symmetric import AbstractSymmetric as AbstractSymmetric
-from widthwise.solve.symmetric import Whole as Whole
+from widthwise.solve.symmetric import blocks_of as blocks_of

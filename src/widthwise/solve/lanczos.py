@@ -30,7 +30,7 @@ def quadrature(product: Product, start: Float[np.ndarray, "n k"], steps: int) ->
     Args:
         product: right -> A right, for a symmetric A.
         start: columns; with independent signs for entries, the mean of v^T f(A) v is trace f(A).
-        steps: products; as many polynomials in A are integrated exactly, twice over.
+        steps: products; polynomials of degree 2 steps - 1 in A are integrated exactly.
 
     Source: golub2010, chapter 6; ubaru2017, algorithm 1.
     """

@@ -21,7 +21,7 @@ class Nystrom:
         among: K_mm, the rows of those columns.
         noise: what is added to K's diagonal.
 
-    Source: frangella2023, eq. (5.3).
+    Source: frangella2023, section 5.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Nystrom:
         self._vectors = root @ (vectors[:, kept] / np.sqrt(values[kept]))
 
     def solve(self, right: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
-        """P^-1 right, up to a factor: (lambda + noise) P^-1 / (lambda + noise)."""
+        """P^-1 right."""
         inside = self._vectors.T @ right
         least = self._values[0]
         share = least / self._values - 1

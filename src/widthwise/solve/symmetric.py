@@ -14,6 +14,15 @@ from widthwise.memory import cores
 COLUMNS = 64  # multiplied at once: what the threads hold meanwhile is so many columns each
 
 
+def blocks_of(size: int, edge: int) -> list[slice]:
+    """So many rows in blocks of `edge`, the last of what is left.
+
+    >>> blocks_of(5, 2)
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    return [slice(i, min(i + edge, size)) for i in range(0, size, edge)]
+
+
 class AbstractSymmetric(abc.ABC):
     """A symmetric matrix, given by its tiles on and above the diagonal.
 
@@ -32,8 +41,7 @@ class AbstractSymmetric(abc.ABC):
 
     def blocks(self) -> list[slice]:
         """The rows of each tile."""
-        starts = range(0, self.size, self.edge)
-        return [slice(i, min(i + self.edge, self.size)) for i in starts]
+        return blocks_of(self.size, self.edge)
 
     def product(
         self, right: Float[np.ndarray, "n k"], advance: Callable[[float], None] = lambda share: None
@@ -77,17 +85,3 @@ class AbstractSymmetric(abc.ABC):
             except BaseException:  # ctrl-C too: what has not begun is not begun
                 pool.shutdown(cancel_futures=True)
                 raise
-
-
-class Whole(AbstractSymmetric):
-    """A matrix at hand.
-
-    >>> Whole(np.diag([1.0, 2.0])).product(np.ones((2, 1))).tolist()
-    [[1.0], [2.0]]
-    """
-
-    def __init__(self, matrix: Float[np.ndarray, "n n"], edge: int = 1024):
-        self.size, self.edge, self._matrix = len(matrix), edge, matrix
-
-    def tile(self, a, b):
-        return self._matrix[a, b]
