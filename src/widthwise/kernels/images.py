@@ -27,28 +27,34 @@ TILE = 32  # images of a tile
 LEAST = 2**28  # positions times operations from which on a check by the rules is worth it
 # Of the series: 1e-8 and 1e-12 are left out. From 15 on LLVM leaves loops over powers as they are.
 DEGREE = {np.float32: 7, np.float64: 12}
+ROUNDED = 16  # last places by which a sum may be rounded
+POSITIONS = {"float32": 128, "fast": 512}  # from which on their errors cancel
 
 
 class Laned(NamedTuple):
     """What `through` reads of one side."""
 
     x: Float[np.ndarray, "h c wl"]
+    length: Float[np.ndarray, " l"]
     grids: list[Grids]
     pooled: list[Float[np.ndarray, "h w l"]]
 
 
 class Side:
-    """What the images of one side bring to each stage, with the images first, where lanes will be.
+    """What the images of one side bring to each stage, with the images first, where lanes will be,
+    and divided by their lengths.
 
     Attributes:
-        x: the images, (n, H, channels, W), divided by the root of the channels.
+        length: of each image, by which it is divided.
+        x: the images, (n, H, channels, W), divided by the root of the channels too.
         grids: of each stage, (n, operations, h, w) each.
         pooled: sums of D of each image with itself over pairs in a window, (n, h, w), of each stage
             but the last.
         total: sums over positions of the variances at the end, in float64.
     """
 
-    def __init__(self, x: Float[np.ndarray, "n h w c"], kind: type):
+    def __init__(self, x: Float[np.ndarray, "n h w c"], length: np.ndarray, kind: type):
+        self.length = length
         x = x / math.sqrt(x.shape[3])
         self.x = np.ascontiguousarray(x.transpose(0, 1, 3, 2), kind)
         self.grids: list[Grids] = []
@@ -60,6 +66,7 @@ class Side:
         lanes = np.resize(group, LANES)
         return Laned(
             _laned(self.x[lanes]),
+            self.length[lanes],
             [Grids(*(_laned(part[lanes]) for part in grids)) for grids in self.grids],
             [np.moveaxis(part[lanes], 0, -1) for part in self.pooled],
         )
@@ -77,7 +84,8 @@ class ImagesPath(AbstractPath):
         around = [size for s in plan.stages for op in s.operations for size in op.sizes[2:]]
         self.edge = max(around, default=0)
         self.packed = [stage.packed(kind) for stage in plan.stages]
-        self.series = tuple(tuple(map(self.kind, part)) for part in _series(DEGREE[self.kind]))
+        r, q = (tuple(map(self.kind, part)) for part in _series(DEGREE[self.kind]))
+        self.series = r, q, self.kind(ROUNDED * np.finfo(self.kind).eps)
         self.symmetric = sides.x2 is None
         self.one = self._side(_grids_of(network, sides.x1))
         self.two = self.one if sides.x2 is None else self._side(_grids_of(network, sides.x2))
@@ -107,15 +115,19 @@ class ImagesPath(AbstractPath):
         last = self.plan.stages[-1]
         partners = 1 if last.reach == (0, 0) else math.prod(last.end)  # of each position
         both = partners * (self.one.total[row] + self.two.total[group]) / 2
-        nngp, ntk = last.scale * (both - sums[0, : len(group)]), last.scale * sums[1, : len(group)]
+        size = last.scale * self.one.length[row] * self.two.length[group]
+        nngp, ntk = size * (both - sums[0, : len(group)]), size * sums[1, : len(group)]
         for variance, carry, tangent, bias, own in self.plan.last:
             nngp, ntk = variance * nngp + bias, carry * ntk + tangent * nngp + own
         return nngp, ntk
 
     def _side(self, x: Float[np.ndarray, "n h w c"]) -> Side:
-        side, variance = Side(x, self.kind), np.mean(x**2, axis=3)
+        length = _lengths(self.plan, x)
+        inverse = 1 / length[:, None, None]
+        x = inverse[..., None] * x
+        side, variance = Side(x, length, self.kind), np.mean(x**2, axis=3)
         for number, stage in enumerate(self.plan.stages):
-            grids, variance = _variances(stage, variance, self.edge)
+            grids, variance = _variances(stage, variance, inverse**2, self.edge)
             side.grids.append(Grids(*(part.astype(self.kind) for part in grids)))
             if stage.window == (0, 0):
                 side.total = variance.sum(axis=(1, 2))
@@ -138,6 +150,7 @@ class ImagesPath(AbstractPath):
         from widthwise.kernels.slices import through  # Numba takes a second to import
 
         images, sums = (one.x, two.x), np.zeros((2, LANES))
+        pair = self._pair(one.length, two.length)
         before = (np.zeros((0, 0, 0, 0, LANES), self.kind),) * 2
         after = before
         for number, stage in enumerate(self.plan.stages[:stages]):
@@ -145,13 +158,19 @@ class ImagesPath(AbstractPath):
             after = tuple(np.zeros((h, w, h, w, LANES), self.kind) for _ in range(2))
             through(
                 images, before, self.packed[number], one.grids[number], two.grids[number],
-                stage.shape, stage.reach, stage.window, after, sums, self._work(stage),
-                self.series,
+                pair, stage.shape, stage.reach, stage.window, after, sums, self._work(stage),
+                (*self.series, self.series[2] if number else self.kind(0)),
             )  # fmt: skip
             images = (np.zeros((0, 1, 1), self.kind),) * 2
             if number + 1 < stages:
                 before = self._apart(stage, after, one.pooled[number], two.pooled[number])
         return sums, after
+
+    def _pair(self, one: np.ndarray, two: np.ndarray):
+        """What biases add to pairs of images, for each column."""
+        both = 1 / (one * two), (1 / one - 1 / two) ** 2 / 2
+        columns = max(stage.shape[1] + 2 * self.edge for stage in self.plan.stages)
+        return tuple(np.tile(part, columns).astype(self.kind) for part in both)
 
     def _apart(self, stage: Stage, after, own1, own2):
         """D and T of pooled features, of sums over pairs of windows: variances drop out of D, and
@@ -174,23 +193,38 @@ class ImagesPath(AbstractPath):
         work = sum(math.prod(s.shape) ** 2 * len(s.operations) for s in plan.stages)
         if sides.pairs * work < LEAST:
             raise NotApplicable("there is too little to do")
-        kinds = [np.float64] if precision == "float64" else [np.float32, np.float64]
-        if precision == "float32" and len(plan.stages) > 1:
-            kinds = [np.float64]  # means over windows that nearly agree differ by their rounding
-        # two images of each side by the rules, which are slow
+        kinds = [np.float32, np.float64] if _averaged(plan, precision) else [np.float64]
+        # an image of each side by the rules, which are slow
         rng = np.random.default_rng(0)
-        few = Sides(*(x[rng.integers(len(x), size=2)] for x in (sides.x1, sides.other)))
+        few = Sides(np.stack([rng.choice(x) for x in (sides.x1, sides.other)]), None)
         both, bound = slice(0, 2), ACCURACY[precision]
         wanted = RulesPath(network, own, few, names).tile(both, both)
         for kind in kinds:
             make = functools.partial(cls, plan, network, names=names, stored=STORED[precision],
                                      kind=kind)  # fmt: skip
             if all(
-                np.all(np.abs(one - other) <= bound * np.abs(other).max())
+                np.all(np.abs(one - other) <= bound * _sizes(other))
                 for one, other in zip(make(few).tile(both, both), wanted, strict=True)
             ):
                 return make(sides)
         raise NotApplicable(f"some entries are further than {bound:g} from the rules")
+
+
+def _averaged(plan: Plan, precision: Precision) -> bool:
+    """Whether float32 is likely to do: an angle is the root of what a cosine lacks of 1, and only
+    the errors of many roots cancel. On photographs, with their plain regions, 3e-7 needs the sum
+    of all pairs of positions."""
+    if precision == "float64":
+        return False
+    everywhere = len(plan.stages) == 1 and plan.stages[0].reach != (0, 0)
+    enough = math.prod(plan.stages[0].shape) >= POSITIONS[precision]
+    return enough and (everywhere or precision == "fast")
+
+
+def _sizes(kernel: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
+    """Of entries: the geometric mean of their two diagonal ones."""
+    own = np.sqrt(np.diagonal(kernel))
+    return np.outer(own, own)
 
 
 def _laned(part: np.ndarray) -> np.ndarray:
@@ -198,8 +232,24 @@ def _laned(part: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.moveaxis(part, 0, -1)).reshape(*part.shape[1:-1], -1)
 
 
-def _variances(stage: Stage, variance: np.ndarray, edge: int):
-    """What images bring to a stage's operations, and their variances behind it."""
+def _lengths(plan: Plan, x: Float[np.ndarray, "n h w c"]) -> Float[np.ndarray, " n"]:
+    """About the size of features at the end; 1 where all of them are 0, all along."""
+    variance = np.mean(x**2, axis=(1, 2, 3))
+    for stage in plan.stages:
+        for kind, _, numbers, _ in stage.operations:
+            gain = numbers[0] + numbers[1] / 2 if kind == KINK else numbers[0]
+            variance = (gain or 1.0) * variance + (0 if kind == KINK else numbers[7])
+        variance = variance * (stage.scale * math.prod(stage.window) ** 2 or 1.0)
+    return np.sqrt(np.where(variance > 0, variance, 1))
+
+
+def _inverse(length: np.ndarray) -> np.ndarray:
+    return np.divide(1, length, where=length > 0, out=np.zeros_like(length))
+
+
+def _variances(stage: Stage, variance: np.ndarray, bias: np.ndarray, edge: int):
+    """What images bring to a stage's operations, and their variances behind it. A bias's variance
+    is multiplied by `bias`."""
     (n, h, w), count = variance.shape, len(stage.operations)
     front = np.zeros((n, count, h + 2 * edge, w + 2 * edge))
     mean, root, back = np.zeros((3, n, count, h, w))
@@ -207,7 +257,7 @@ def _variances(stage: Stage, variance: np.ndarray, edge: int):
         if kind == KINK:
             own = np.sqrt(np.maximum(variance, 0))
             root[:, op, :rows, :columns] = own
-            back[:, op, :rows, :columns] = np.divide(1, own, where=own > 0, out=np.zeros_like(own))
+            back[:, op, :rows, :columns] = _inverse(own)
             variance = (numbers[0] + numbers[1] / 2) * variance
             continue
         taps_h, taps_w, *around = sizes
@@ -216,7 +266,7 @@ def _variances(stage: Stage, variance: np.ndarray, edge: int):
         seen = np.lib.stride_tricks.sliding_window_view(wide, (taps_h, taps_w), (1, 2))
         variance = seen.mean(axis=(3, 4))
         mean[:, op, : variance.shape[1], : variance.shape[2]] = variance
-        variance = numbers[0] * variance + numbers[7]
+        variance = numbers[0] * variance + numbers[7] * bias
     return Grids(front, mean, root, back), variance
 
 

@@ -29,6 +29,7 @@ from widthwise.solve.precision import float64
 
 Kernel = Literal["nngp", "ntk"]
 BOTH: tuple[Kernel, Kernel] = ("nngp", "ntk")
+FAST = CosinePath, ImagesPath  # tried before the rules, in this order
 
 
 class KernelMatrices(NamedTuple):
@@ -244,7 +245,7 @@ def _choose(
     if isinstance(network, MonteCarlo):
         return SampledPath(network, own, sides, names), ()
     refused = []
-    for kind in (CosinePath, ImagesPath):
+    for kind in FAST:
         try:
             return kind.of(network, own, sides, names, precision), tuple(refused)
         except NotApplicable as error:

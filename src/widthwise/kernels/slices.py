@@ -3,11 +3,12 @@ displacement d after the other, through the layers between two poolings.
 
 A slice holds D = (K(x, x) + K(y, y)) / 2 - K(x, y) and the tangent kernel T. D is 0 where two
 positions see the same, with all digits nearby, so that float32 does where K would not: an angle is
-the root of what a cosine lacks of 1.
+the root of what a cosine lacks of 1. Both are those of images divided by their lengths, for of D no
+digit of K(x, y) would be left where K(x, x) is much larger than K(y, y).
 
 Rows hold columns times lanes: a lane is a pair of inputs, and all loops run along whole rows. The
 loops are short of arrays on purpose: LLVM gives up vectors where it would have to compare more than
-eight addresses, and at a Python maximum, which asks for NaN.
+eight addresses, at an index of unknown sign, and at a Python maximum, which asks for NaN.
 """
 
 from typing import no_type_check
@@ -31,14 +32,16 @@ def _half_sum(x, y, found, n, half):
 def _across(row, found, n, taps, step):
     """found[m] = the sum of `taps` entries of a row from m on, `step` apart."""
     if taps == 3:
+        second, third = row[step:], row[2 * step :]
         for m in range(n):
-            found[m] = row[m] + row[m + step] + row[m + 2 * step]
+            found[m] = row[m] + second[m] + third[m]
         return
     for m in range(n):
         found[m] = row[m]
     for tap in range(1, taps):
+        other = row[tap * step :]
         for m in range(n):
-            found[m] += row[m + tap * step]
+            found[m] += other[m]
 
 
 @njit(nogil=True, cache=True, fastmath=FREELY)
@@ -63,12 +66,20 @@ def _down(rows, i, taps, found, n, each):
 @no_type_check
 def _weigh(d, t, mean1, mean2, n, numbers):
     """From means over taps to what leaves: the mean of K is that of the variances less d."""
-    variance, carry, tangent, own, half = (
-        numbers[0], numbers[1], numbers[2], numbers[3], numbers[5],
-    )  # fmt: skip
+    variance, carry, tangent, half = numbers[0], numbers[1], numbers[2], numbers[5]
     for m in range(n):
-        t[m] = carry * t[m] + tangent * (half * (mean1[m] + mean2[m]) - d[m]) + own
+        t[m] = carry * t[m] + tangent * (half * (mean1[m] + mean2[m]) - d[m])
         d[m] = variance * d[m]
+
+
+@njit(nogil=True, cache=True, fastmath=FREELY)
+@no_type_check
+def _add(d, t, pair, n, numbers):
+    """What a bias adds: the same in both images, until they are divided by their lengths."""
+    (inverse, apart), own, bias = pair, numbers[3], numbers[7]
+    for m in range(n):
+        t[m] += own * inverse[m]
+        d[m] += bias * apart[m]
 
 
 @njit(nogil=True, cache=True, fastmath=FREELY)
@@ -78,34 +89,39 @@ def _kink(d, t, root1, root2, back1, back2, n, numbers, series):
 
     With gap = 1 - |cosine|, E[relu relu] is half of s1 s2 (max(cosine, 0) + gap^1.5 R(gap)) and
     its slope half of 1 - gap^0.5 Q(gap), or of what that lacks of 1 where the cosine is below 0.
+    A gap that may be rounding is 0, as it is for the rules (network/arccos.py): where positions
+    are the same but for a factor. Before a pooling, it has all digits where s1 = s2 and the cosine
+    is near 1; behind one, it is rounded as variances are.
     """
-    linear, kinked, one, half = numbers[0], numbers[1], numbers[4], numbers[5]
-    zero = one - one
-    r, q = series
+    linear, kinked, turned, one, half = numbers[0], numbers[1], numbers[2], numbers[4], numbers[5]
+    zero, straight = one - one, numbers[0] + numbers[5] * numbers[1]
+    r, q, least, pooled = series
     for m in range(n):
-        apart = root1[m] - root2[m]
         both = back1[m] * back2[m]
-        less = (d[m] - half * apart * apart) * both  # what the cosine lacks of 1
+        apart, product = root1[m] - root2[m], root1[m] * root2[m]
+        least_d = half * apart * apart
+        less = (d[m] - least_d) * both  # what the cosine lacks of 1
+        rounded = least * (d[m] + half * abs(apart) * (root1[m] + root2[m])) * both + pooled
         less = less if both > zero else one  # an input of zeros is at a right angle to all
-        less = less if less > zero else zero
         gap = less if less < one else one + one - less
-        gap = gap if gap > zero else zero
+        gap = gap if gap > rounded else zero
         a, b = r[-1], q[-1]
         for power in range(2, len(q) + 1):
             a = a * gap + r[-power]
             b = b * gap + q[-power]
         root = np.sqrt(gap)
         near = one - root * b
-        below = one - less if less > one else zero
         slope = near if less <= one else one - near
-        left = gap * root * a - below
-        d[m] = (linear + half * kinked) * d[m] - half * kinked * root1[m] * root2[m] * left
+        left = half * kinked * gap * root * a
+        # the same with D written out, for an even function makes one of x and -x
+        across = straight * least_d + product * (turned - linear * gap - left)
+        d[m] = straight * d[m] - product * left if less <= one else across
         t[m] = t[m] * (linear + half * kinked * slope)
 
 
 @njit(nogil=True, cache=True, fastmath=FREELY)
 @no_type_check
-def _filter(work, h, w, lanes, sizes, numbers, front, mean, at):
+def _filter(work, h, w, lanes, sizes, numbers, front, mean, at, pair):
     """A filter on a slice of h by w; gives its new extents. Outside the slice K is 0, and D half of
     the variances that are there."""
     edge, d, t, passed_d, passed_t = work
@@ -137,12 +153,14 @@ def _filter(work, h, w, lanes, sizes, numbers, front, mean, at):
         _down(passed_t, i, taps_h, row_t, n, each)
         _weigh(row_d, row_t, mean[0][y1 + i, x1 * lanes :], mean[1][y2 + i, x2 * lanes :],
                n, numbers)  # fmt: skip
+        if numbers[3] > 0 or numbers[7] > 0:
+            _add(row_d, row_t, pair, n, numbers)
     return h, w
 
 
 @njit(nogil=True, cache=True, fastmath=FREELY)
 @no_type_check
-def _evolve(work, h, w, lanes, stage, one, two, at, series):
+def _evolve(work, h, w, lanes, stage, one, two, at, pair, series):
     """A slice through all operations of a stage; gives its extents at the end."""
     edge, d, t, _, _ = work
     y1, x1, y2, x2 = at
@@ -151,7 +169,7 @@ def _evolve(work, h, w, lanes, stage, one, two, at, series):
         if kinds[op] == FILTER:
             h, w = _filter(
                 work, h, w, lanes, sizes[op], numbers[op], (one.front[op], two.front[op]),
-                (one.mean[op], two.mean[op]), at,
+                (one.mean[op], two.mean[op]), at, pair,
             )  # fmt: skip
             continue
         for i in range(h):
@@ -176,8 +194,9 @@ def _add_squares(x, y, found, n, half):
 @no_type_check
 def _collect(row, found, w, lanes):
     for j in range(w):
+        part = row[j * lanes :]
         for lane in range(lanes):
-            found[lane] += row[j * lanes + lane]
+            found[lane] += part[lane]
 
 
 @njit(nogil=True, cache=True, fastmath=FREELY)
@@ -194,26 +213,32 @@ def _pool(work, h, w, lanes, at, window, after_d, after_t):
             r, s = (x1 + j) // window[1], (x2 + j) // window[1]
             if p < rows and q < rows and r < columns and s < columns:
                 into_d, into_t = after_d[p, r, q, s], after_t[p, r, q, s]
+                part_d, part_t = row_d[j * lanes :], row_t[j * lanes :]
                 for lane in range(lanes):
-                    into_d[lane] += row_d[j * lanes + lane]
-                    into_t[lane] += row_t[j * lanes + lane]
+                    into_d[lane] += part_d[lane]
+                    into_t[lane] += part_t[lane]
 
 
 @njit(nogil=True, cache=True, fastmath=FREELY)
 @no_type_check
-def through(images, before, stage, one, two, shape, reach, window, after, sums, work, series):
+def through(
+    images, before, stage, one, two, pair, shape, reach, window, after, sums, work, series
+):  # fmt: skip
     """All slices of a stage, into pooled pairs of positions or into sums over all of them.
 
-    images: (x, y), (H, channels, W lanes) each, divided by the root of the channels; without rows
-        where a stage before has left pairs of positions.
+    images: (x, y), (H, channels, W lanes) each, divided by the root of the channels and by the
+        image's length; without rows where a stage before has left pairs of positions.
     before: D and T, (H, W, H, W, lanes), where it has.
     stage: kinds, sizes and numbers of the operations.
     one, two: `Grids` of both sides.
+    pair: of the reciprocals of both images' lengths, the product, and half of the square of their
+        difference; rows of a lane each, as long as the widest of a slice.
     shape: of the grid in front; reach: the largest displacement along each axis.
     window: of the pooling behind; (0, 0) where D and T of all pairs are summed.
     after: as `before`, of the pooled grid; sums: (2, lanes) in float64.
     work: edge, and four buffers.
-    series: coefficients of R and Q, lowest power first.
+    series: coefficients of R and Q, lowest power first; the part of a sum that may be rounding, and
+        the same again where a pooling stands before.
     """
     x, y = images
     before_d, before_t = before
@@ -241,7 +266,7 @@ def through(images, before, stage, one, two, shape, reach, window, after, sums, 
                     p, q = x1 + j, x1 + dx + j
                     row_d[j * lanes : (j + 1) * lanes] = before_d[y1 + i, p, y1 + dy + i, q]
                     row_t[j * lanes : (j + 1) * lanes] = before_t[y1 + i, p, y1 + dy + i, q]
-            h, w = _evolve(work, h, w, lanes, stage, one, two, at, series)
+            h, w = _evolve(work, h, w, lanes, stage, one, two, at, pair, series)
             if window[0] > 0:
                 _pool(work, h, w, lanes, at, window, after_d, after_t)
                 continue

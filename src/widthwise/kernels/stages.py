@@ -40,7 +40,8 @@ class Operation(NamedTuple):
     """A filter or a kink on a grid.
 
     numbers, of a filter: what multiplies means over its taps (variance, carry, tangent), the bias's
-    tangent, 1, 1/2, 1 / taps, and the bias's variance; of a kink: its parts, two unused, 1, 1/2.
+    tangent, 1, 1/2, 1 / taps, and the bias's variance; of a kink: its parts, what s1 s2 adds to D
+    at a cosine of -1, one unused, 1, 1/2.
     """
 
     kind: int
@@ -143,7 +144,8 @@ def _nothing(shape: Shape) -> Operation:
 def _operation(layer: AbstractLayer, weights, shape: Shape, rank: int) -> Operation:
     if isinstance(layer, AbstractKinked):
         linear, kinked = layer.parts
-        return Operation(KINK, (1, 1, 0, 0, 0, 0), (linear, kinked, 0, 0, 1, 0.5, 0, 0), shape)
+        numbers = linear, kinked, 2 * linear + kinked / 2, 0, 1, 0.5, 0, 0
+        return Operation(KINK, (1, 1, 0, 0, 0, 0), numbers, shape)
     if isinstance(layer, Conv):
         taps = layer.taps(shape[2 - rank :])
         if any(one.stride != 1 or one.circular for one in taps):
