@@ -7,6 +7,7 @@ stages.py has the plan of the network, slices.py the arithmetic. Here is what ea
 
 import functools
 import math
+from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
 import jax
@@ -23,7 +24,7 @@ from widthwise.network.layer import AbstractLayer
 from widthwise.solve.precision import float64
 
 LANES = 16  # pairs of images side by side
-TILE = 32  # images of a tile
+TILE = 128  # images of a tile, where an entry is quickly done
 LEAST = 2**28  # positions times operations from which on a check by the rules is worth it
 # Of the series: 1e-8 and 1e-12 are left out. From 15 on LLVM leaves loops over powers as they are.
 DEGREE = {np.float32: 7, np.float64: 12}
@@ -64,11 +65,26 @@ class Side:
     def laned(self, group: Int[np.ndarray, " lanes"]) -> Laned:
         """Some images, one a lane; where there are fewer than lanes, some stand twice."""
         lanes = np.resize(group, LANES)
+
+        def one_each(part):
+            return np.ascontiguousarray(np.moveaxis(part[lanes], 0, -1))
+
+        return self._laned(one_each, lanes)
+
+    def repeated(self, row: int) -> Laned:
+        """An image in all lanes."""
+        return self._laned(lambda part: np.repeat(part[row, ..., None], LANES, -1), [row] * LANES)
+
+    def _laned(self, laned: Callable[[np.ndarray], np.ndarray], lanes) -> Laned:
+        def along_rows(part):
+            found = laned(part)
+            return found.reshape(*found.shape[:-2], -1)
+
         return Laned(
-            _laned(self.x[lanes]),
+            along_rows(self.x),
             self.length[lanes],
-            [Grids(*(_laned(part[lanes]) for part in grids)) for grids in self.grids],
-            [np.moveaxis(part[lanes], 0, -1) for part in self.pooled],
+            [Grids(*map(along_rows, grids)) for grids in self.grids],
+            [laned(part) for part in self.pooled],
         )
 
 
@@ -77,7 +93,6 @@ class ImagesPath(AbstractPath):
 
     name: ClassVar[str] = "images"
     why = "filters, functions with a kink, and poolings"
-    rows = TILE
 
     def __init__(self, plan: Plan, network, sides: Sides, names, stored: type, kind: type):
         self.names, self.plan, self.stored, self.kind = names, plan, stored, kind
@@ -86,6 +101,7 @@ class ImagesPath(AbstractPath):
         self.packed = [stage.packed(kind) for stage in plan.stages]
         r, q = (tuple(map(self.kind, part)) for part in _series(DEGREE[self.kind]))
         self.series = r, q, self.kind(ROUNDED * np.finfo(self.kind).eps)
+        self.rows = TILE if plan.stages[0].reach == (0, 0) else TILE // 4
         self.symmetric = sides.x2 is None
         self.one = self._side(_grids_of(network, sides.x1))
         self.two = self.one if sides.x2 is None else self._side(_grids_of(network, sides.x2))
@@ -98,7 +114,7 @@ class ImagesPath(AbstractPath):
         groups = [columns[start : start + LANES] for start in range(0, len(columns), LANES)]
         others = [self.two.laned(group) for group in groups]
         for at, row in enumerate(rows):
-            one = self.one.laned(np.full(LANES, row))
+            one = self.one.repeated(row)
             for group, two in zip(groups, others, strict=True):
                 if same and row > group[-1]:
                     continue
@@ -225,11 +241,6 @@ def _sizes(kernel: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
     """Of entries: the geometric mean of their two diagonal ones."""
     own = np.sqrt(np.diagonal(kernel))
     return np.outer(own, own)
-
-
-def _laned(part: np.ndarray) -> np.ndarray:
-    """(lanes, ..., w) as (..., w lanes)."""
-    return np.ascontiguousarray(np.moveaxis(part, 0, -1)).reshape(*part.shape[1:-1], -1)
 
 
 def _lengths(plan: Plan, x: Float[np.ndarray, "n h w c"]) -> Float[np.ndarray, " n"]:

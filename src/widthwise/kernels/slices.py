@@ -192,11 +192,16 @@ def _add_squares(x, y, found, n, half):
 
 @njit(nogil=True, cache=True, fastmath=FREELY)
 @no_type_check
+def _accumulate(part, found, lanes):
+    for lane in range(lanes):
+        found[lane] += part[lane]
+
+
+@njit(nogil=True, cache=True, fastmath=FREELY)
+@no_type_check
 def _collect(row, found, w, lanes):
     for j in range(w):
-        part = row[j * lanes :]
-        for lane in range(lanes):
-            found[lane] += part[lane]
+        _accumulate(row[j * lanes :], found, lanes)
 
 
 @njit(nogil=True, cache=True, fastmath=FREELY)
@@ -209,14 +214,17 @@ def _pool(work, h, w, lanes, at, window, after_d, after_t):
     for i in range(h):
         p, q = (y1 + i) // window[0], (y2 + i) // window[0]
         row_d, row_t = d[edge + i, edge * lanes :], t[edge + i, edge * lanes :]
+        # counted on, for a division takes as long as the sums
+        r, a, s, b = x1 // window[1], x1 % window[1], x2 // window[1], x2 % window[1]
         for j in range(w):
-            r, s = (x1 + j) // window[1], (x2 + j) // window[1]
             if p < rows and q < rows and r < columns and s < columns:
-                into_d, into_t = after_d[p, r, q, s], after_t[p, r, q, s]
-                part_d, part_t = row_d[j * lanes :], row_t[j * lanes :]
-                for lane in range(lanes):
-                    into_d[lane] += part_d[lane]
-                    into_t[lane] += part_t[lane]
+                _accumulate(row_d[j * lanes :], after_d[p, r, q, s], lanes)
+                _accumulate(row_t[j * lanes :], after_t[p, r, q, s], lanes)
+            a, b = a + 1, b + 1
+            if a == window[1]:
+                r, a = r + 1, 0
+            if b == window[1]:
+                s, b = s + 1, 0
 
 
 @njit(nogil=True, cache=True, fastmath=FREELY)
