@@ -107,7 +107,7 @@ class ImagesPath(AbstractPath):
         self.two = self.one if sides.x2 is None else self._side(_grids_of(network, sides.x2))
 
     def tile(self, a: slice, b: slice):
-        rows = np.arange(len(self.one.x))[a]
+        rows = range(len(self.one.x))[a]
         columns = np.arange(len(self.two.x))[b]
         same = self.symmetric and a == b
         nngp, ntk = np.zeros((2, len(rows), len(columns)))
