@@ -1,0 +1,106 @@
+"""New points in a trained deep kernel machine: their Gram matrices follow from those that are."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from widthwise.limits.dkm.full import Passage
+from widthwise.limits.dkm.layers import GramLayer, passed
+from widthwise.network.moments import AbstractMoments, Moments, exact_diagonal
+
+NEGATIVE = 1e-6  # of the largest variance: below zero by less is rounding
+
+
+class Known(NamedTuple):
+    """What new points are related to: rows, and of each hidden layer what `Passage` says."""
+
+    own: Any
+    x: Float[np.ndarray, "n d"]
+    roots: tuple[Float[np.ndarray, "n r"] | None, ...]
+    whitened: tuple[Float[np.ndarray, "r r"] | None, ...]
+
+    @classmethod
+    def of(cls, own: Any, x: Float[np.ndarray, "n d"], passage: Passage) -> "Known":
+        roots, whitened = jax.tree.map(np.asarray, (passage.roots, passage.whitened))
+        return cls(own, x, roots, whitened)
+
+
+class Extension(NamedTuple):
+    """The readout's covariance of new rows with the training rows and, if asked for, among
+    themselves, with their features' behind each layer of the network. `least` is the smallest
+    variance that a layer's prior leaves a new point beside the training rows, over the largest."""
+
+    cross: Float[Array, "m n"]
+    among: Float[Array, "m m"] | None
+    features: tuple[Float[Array, "m m"], ...]
+    least: tuple[Float[Array, ""], ...]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def extend(
+    layers: tuple[GramLayer, ...], known: Known, x: Float[Array, "m d"], whole: bool
+) -> Extension:
+    """Carries new rows through all layers.
+
+    Beside K = R R^T and G = R T T^T R^T of the training rows, new ones have B = K_new R^-T, cross
+    Gram matrix B T T^T R^T, and B T T^T B^T + K_new,new - B B^T among themselves: the optimum of
+    both sets of rows together, since new rows without targets change nothing.
+
+    Source: yang2023theory, appendix (test points); the chain rule of the KL divergence.
+    """
+    cross, among = Moments.of(x, known.x), Moments.of(x) if whole else None
+    features, least, turned = [], [], None
+    for number, layer in enumerate(layers):
+        *_, cross = passed(layer, known.own[number], cross)
+        behind = [] if among is None else passed(layer, known.own[number], among)
+        if number < len(layers) - 1 and known.whitened[number] is not None:
+            root, t = known.roots[number], known.whitened[number]
+            along = _along(layer, known, number, cross, turned)
+            turned = along @ t
+            spare = cross.xx - jnp.sum(along**2, axis=1)
+            least.append(jnp.min(spare) / jnp.max(cross.xx))
+            variances = jnp.maximum(spare, 0.0) + jnp.sum(turned**2, axis=1)
+            gram = root @ t
+            cross = _gaussian(variances, turned @ gram.T, jnp.sum(gram**2, axis=1))
+            if behind:
+                left = behind[-1].xy - along @ along.T + turned @ turned.T
+                behind[-1] = _gaussian(variances, exact_diagonal(left, variances, None), None)
+        else:
+            turned = None
+        among = behind[-1] if behind else None
+        features += [part.mixed().xy for part in behind]
+    return Extension(
+        cross.xy, None if among is None else among.xy, tuple(features), tuple(least)
+    )
+
+
+def _along(layer: GramLayer, known: Known, number: int, cross: AbstractMoments, turned):
+    """B = K_new R^-T; `turned` is B T of the layer before, None where there is none."""
+    root = known.roots[number]
+    if number == 0:  # orthogonal columns, fewer than rows
+        return cross.xy @ root / jnp.sum(root**2, axis=0)
+    if layer.plain and turned is not None:
+        return jnp.sqrt(known.own[number][-1].weight.variance) * turned
+    return jax.scipy.linalg.solve_triangular(root, cross.xy.T, lower=True).T
+
+
+def _gaussian(xx, xy, yy) -> Moments:
+    """Gaussian features with mean zero."""
+    y = None if yy is None else jnp.zeros_like(yy)
+    return Moments(xx, xy, yy, jnp.zeros_like(xy), jnp.zeros_like(xx), y)
+
+
+def check_variances(layers: tuple[GramLayer, ...], known: Known, found: Extension) -> None:
+    """Raises ValueError, naming the layer, where new rows have a variance below zero."""
+    free = [i for i, t in enumerate(known.whitened) if t is not None]
+    for number, least in zip(free, found.least, strict=True):
+        if not float(least) > -NEGATIVE:
+            raise ValueError(
+                f"The variance of a new row is {float(least):.1g} of the largest in hidden layer "
+                f"{number + 1}, {layers[number].layers[-1]!r}, whose Gram matrix is nearly "
+                "singular: give a larger nu or noise, or remove rows that nearly coincide."
+            )

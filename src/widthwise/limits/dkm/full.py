@@ -1,0 +1,207 @@
+"""The objective of a deep kernel machine on all rows, and the Gram matrices that are best by it."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from widthwise.limits.dkm.layers import GramLayer, covariance, of_gram
+from widthwise.limits.dkm.minimise import Minimum, minimise
+from widthwise.limits.noise import negative_evidence
+from widthwise.network.moments import Moments
+from widthwise.solve import NotSolvable, Spectrum, float64
+
+JITTERS = (0.0, 1e-10, 1e-8, 1e-6)  # relative to the mean diagonal of a prior covariance
+RANK = 1e-13  # eigenvalues of the first covariance over the largest, below which they are rounding
+
+
+class Fixed(NamedTuple):
+    """All that the objective reads and nothing chooses.
+
+    `own` is of the layers' weights (see `shares`), `first` the prior covariance of the first
+    hidden layer and `root` one of its roots; `nus` has a number for each hidden layer; `jitter` is
+    added to prior covariances, relative to their mean diagonals.
+    """
+
+    own: Any
+    first: Moments
+    root: Float[np.ndarray, "n r"]
+    nus: tuple[float, ...]
+    y: Float[np.ndarray, "n k"]
+    noise: float
+    jitter: float = 0.0
+
+
+class Passage(NamedTuple):
+    """What the layers make of the free triangles.
+
+    Of each hidden layer whose Gram matrix is free: a root R of its prior covariance, the whitened
+    T, and R T, a root of the Gram matrix; None of others. `output` is the readout's covariance.
+    """
+
+    roots: tuple[Float[Array, "n r"] | None, ...]
+    whitened: tuple[Float[Array, "r r"] | None, ...]
+    grams: tuple[Float[Array, "n r"] | None, ...]
+    output: Float[Array, "n n"]
+
+
+def first_root(matrix: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n r"]:
+    """R with R R^T = matrix and orthogonal columns, one for each eigenvalue that is not rounding.
+
+    >>> first_root(np.ones((3, 3))).shape
+    (3, 1)
+
+    Inputs of d columns have a covariance of rank d, however many rows there are.
+    """
+    values, vectors = Spectrum.of(matrix)
+    kept = values > RANK * values[-1]
+    return vectors[:, kept] * np.sqrt(values[kept])
+
+
+def whiten(free: Float[Array, "r r"], nu: Any) -> Float[Array, "r r"]:
+    """T, lower triangular with a positive diagonal: I where `free` is zero.
+
+    In these units nu KL(T) = |free|^2 / 2 to second order, whatever nu is.
+    """
+    diagonal = jnp.exp(jnp.diagonal(free) / jnp.sqrt(2 * nu))
+    return jnp.tril(free, -1) / jnp.sqrt(nu) + jnp.diag(diagonal)
+
+
+def divergence(free: Float[Array, "r r"], nu: Any) -> Float[Array, ""]:
+    """nu KL(N(0, G) | N(0, K)) of G = R T T^T R^T and K = R R^T, with all its digits near zero."""
+    logs = jnp.diagonal(free) / jnp.sqrt(2 * nu)
+    across = jnp.sum(jnp.tril(free, -1) ** 2) / 2
+    return across + nu * jnp.sum(jnp.expm1(2 * logs) / 2 - logs)
+
+
+def passage(layers: tuple[GramLayer, ...], fixed: Fixed, free: Any) -> Passage:
+    """Through all layers, whitening each by the prior covariance that those before leave it."""
+    roots, whitened, grams = [], [], []
+    moments, gram = fixed.first, None
+    for number, layer in enumerate(layers[:-1]):
+        before, gram = gram, None
+        if number:
+            moments = covariance(layer, fixed.own[number], moments)
+        own, nu = free[number], fixed.nus[number]
+        root = _root(layer, fixed, number, moments, before) if own is not None else None
+        turned = whiten(own, nu) if own is not None else None
+        if root is not None:
+            gram = root @ turned
+            moments = of_gram(gram @ gram.T)
+        roots.append(root)
+        whitened.append(turned)
+        grams.append(gram)
+    output = covariance(layers[-1], fixed.own[-1], moments).xy
+    return Passage(tuple(roots), tuple(whitened), tuple(grams), output)
+
+
+def _root(layer: GramLayer, fixed: Fixed, number: int, prior: Moments, before):
+    """A root of a layer's prior covariance; `before` is one of the Gram matrix in front of it."""
+    if number == 0:
+        return fixed.root
+    if layer.plain and before is not None:  # whatever its rank
+        return jnp.sqrt(fixed.own[number][-1].weight.variance) * before
+    jitter = fixed.jitter * jnp.mean(prior.xx)
+    return jnp.linalg.cholesky(prior.xy + jitter * jnp.eye(len(prior.xx)))
+
+
+def misfit(
+    output: Float[Array, "n n"], y: Float[Array | np.ndarray, "n k"], noise: Any
+) -> Float[Array, ""]:
+    """-log p(y) of outputs with this covariance and noise: not a number if they are singular."""
+    lower = jnp.linalg.cholesky(output + noise * jnp.eye(len(output)))
+    half = jax.scipy.linalg.solve_triangular(lower, y, lower=True)
+    return negative_evidence(jnp.sum(half**2), 2 * jnp.sum(jnp.log(jnp.diagonal(lower))), y)
+
+
+def loss(layers: tuple[GramLayer, ...], fixed: Fixed, free: Any) -> Float[Array, ""]:
+    """-(log p(y | G^L) - sum of nu KL): what training makes least.
+
+    Source: yang2023theory, section 4.
+    """
+    kept = zip(free, fixed.nus, strict=True)
+    apart = sum(divergence(own, nu) for own, nu in kept if own is not None)
+    return misfit(passage(layers, fixed, free).output, fixed.y, fixed.noise) + apart
+
+
+evaluated = jax.jit(jax.value_and_grad(loss, argnums=2), static_argnums=0)
+_passage = jax.jit(passage, static_argnums=0)
+
+
+class Optimum(NamedTuple):
+    """The Gram matrices that are best, and how they were found."""
+
+    fixed: Fixed
+    minimum: Minimum
+    passage: Passage
+    start: float  # the loss at the Gram matrices of the prior
+
+    def divergences(self) -> list[float]:
+        """KL(G | K) of each hidden layer, not times nu; 0 where nu is infinite."""
+        with float64():
+            return [
+                0.0 if own is None else float(divergence(jnp.asarray(own), nu) / nu)
+                for own, nu in zip(self.minimum.free, self.fixed.nus, strict=True)
+            ]
+
+    def conditions(self) -> list[float]:
+        """Largest over smallest eigenvalue of each Gram matrix that is free, within its rank."""
+        roots = [np.linalg.svd(np.asarray(g), compute_uv=False) for g in self.passage.grams
+                 if g is not None]  # fmt: skip
+        return [float((sizes[0] / sizes[-1]) ** 2) for sizes in roots]
+
+
+def at_prior(fixed: Fixed, rows: int, layers: tuple[GramLayer, ...]) -> Any:
+    """Free triangles of zeros, where G = K; None where nu is infinite."""
+    sizes = [fixed.root.shape[1]]
+    for number, layer in enumerate(layers[1:-1], start=1):
+        narrow = layer.plain and np.isfinite(fixed.nus[number - 1])
+        sizes.append(sizes[-1] if narrow else rows)
+    return tuple(
+        np.zeros((size, size)) if np.isfinite(nu) else None
+        for size, nu in zip(sizes, fixed.nus, strict=True)
+    )
+
+
+def best_grams(
+    layers: tuple[GramLayer, ...], fixed: Fixed, *, tolerance: float, start: Any = None
+) -> Optimum:
+    """The Gram matrices of least loss, by L-BFGS from those of the prior, or from `start`.
+
+    Jitter is added only where a prior covariance is not positive definite without, and as little as
+    does. Raises NotSolvable, naming the layer, where a millionth of the diagonal is not enough.
+    """
+    prior = at_prior(fixed, len(fixed.y), layers)
+    free, found = prior if start is None else start, None
+    with float64():
+        for jitter in JITTERS:
+            now = fixed._replace(jitter=jitter)
+            first = float(evaluated(layers, now, prior)[0])
+            if not np.isfinite(first):
+                continue
+            minimum = minimise(functools.partial(evaluated, layers, now), free, tolerance=tolerance)
+            found, free = Optimum(now, minimum, _passage(layers, now, minimum.free), first), minimum.free
+            if minimum.residual <= tolerance or not minimum.broken:
+                break
+        if found is None:
+            raise NotSolvable(_singular(layers, fixed._replace(jitter=JITTERS[-1]), prior))
+        return found
+
+
+def _singular(layers: tuple[GramLayer, ...], fixed: Fixed, free: Any) -> str:
+    """Which layer's prior covariance has no factor, in a sentence."""
+    roots = _passage(layers, fixed, free).roots
+    for number, (layer, root) in enumerate(zip(layers, roots, strict=False), start=1):
+        if root is not None and not np.isfinite(np.asarray(root)).all():
+            return (
+                f"The Gram matrix of hidden layer {number}, {layer.layers[-1]!r}, is singular, even "
+                f"with a jitter of {fixed.jitter:g} of its diagonal: put a nonlinearity in front "
+                "of it, leave bias_variance out of it, or remove duplicate rows."
+            )
+    return (
+        f"The outputs' covariance is singular with a noise of {float(fixed.noise):g}: give "
+        "Posterior a larger noise."
+    )
