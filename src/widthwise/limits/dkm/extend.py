@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from widthwise.limits.dkm.full import Passage
 from widthwise.limits.dkm.layers import GramLayer, passed
 from widthwise.network.moments import AbstractMoments, Moments, exact_diagonal
 
@@ -22,11 +21,6 @@ class Known(NamedTuple):
     x: Float[np.ndarray, "n d"]
     roots: tuple[Float[np.ndarray, "n r"] | None, ...]
     whitened: tuple[Float[np.ndarray, "r r"] | None, ...]
-
-    @classmethod
-    def of(cls, own: Any, x: Float[np.ndarray, "n d"], passage: Passage) -> "Known":
-        roots, whitened = jax.tree.map(np.asarray, (passage.roots, passage.whitened))
-        return cls(own, x, roots, whitened)
 
 
 class Extension(NamedTuple):
@@ -73,9 +67,7 @@ def extend(
             turned = None
         among = behind[-1] if behind else None
         features += [part.mixed().xy for part in behind]
-    return Extension(
-        cross.xy, None if among is None else among.xy, tuple(features), tuple(least)
-    )
+    return Extension(cross.xy, None if among is None else among.xy, tuple(features), tuple(least))
 
 
 def _along(layer: GramLayer, known: Known, number: int, cross: AbstractMoments, turned):

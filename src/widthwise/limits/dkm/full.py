@@ -7,15 +7,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from threadpoolctl import threadpool_limits
 
-from widthwise.limits.dkm.layers import GramLayer, covariance, of_gram
+from widthwise.limits.dkm.layers import GramLayer, covariance, gram_layers, of_gram, shares
 from widthwise.limits.dkm.minimise import Minimum, minimise
 from widthwise.limits.noise import negative_evidence
+from widthwise.network.layer import AbstractLayer
 from widthwise.network.moments import Moments
+from widthwise.scaling import AbstractScaling
 from widthwise.solve import NotSolvable, Spectrum, float64
 
 JITTERS = (0.0, 1e-10, 1e-8, 1e-6)  # relative to the mean diagonal of a prior covariance
-RANK = 1e-13  # eigenvalues of the first covariance over the largest, below which they are rounding
+RANK = 1e-12  # eigenvalues of the first covariance over the largest, below which they are rounding
 
 
 class Fixed(NamedTuple):
@@ -36,16 +39,33 @@ class Fixed(NamedTuple):
 
 
 class Passage(NamedTuple):
-    """What the layers make of the free triangles.
+    """What the layers make of the free triangles; arrays of JAX, or of NumPy once they are best.
 
-    Of each hidden layer whose Gram matrix is free: a root R of its prior covariance, the whitened
-    T, and R T, a root of the Gram matrix; None of others. `output` is the readout's covariance.
+    Of each hidden layer whose Gram matrix is free: a root R (n, r) of its prior covariance, the
+    whitened T (r, r), and R T, a root of the Gram matrix; None of others. `output` (n, n) is the
+    readout's covariance.
     """
 
-    roots: tuple[Float[Array, "n r"] | None, ...]
-    whitened: tuple[Float[Array, "r r"] | None, ...]
-    grams: tuple[Float[Array, "n r"] | None, ...]
-    output: Float[Array, "n n"]
+    roots: tuple[Any, ...]
+    whitened: tuple[Any, ...]
+    grams: tuple[Any, ...]
+    output: Any
+
+
+def posed(
+    network: AbstractLayer,
+    x: Float[np.ndarray, "n d"],
+    y: Float[np.ndarray, "n k"],
+    *,
+    scaling: AbstractScaling,
+    nus: tuple[float, ...],
+    noise: float,
+) -> Fixed:
+    """The objective's constants for a network on these rows and targets."""
+    with float64():
+        own = jax.tree.map(float, shares(network, x.shape[1], scaling))
+        first = covariance(gram_layers(network)[0], own[0], Moments.of(jnp.asarray(x)))
+    return Fixed(own, first, first_root(np.asarray(first.xy)), nus, y, noise)
 
 
 def first_root(matrix: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n r"]:
@@ -128,7 +148,7 @@ def loss(layers: tuple[GramLayer, ...], fixed: Fixed, free: Any) -> Float[Array,
 
 
 evaluated = jax.jit(jax.value_and_grad(loss, argnums=2), static_argnums=0)
-_passage = jax.jit(passage, static_argnums=0)
+through = jax.jit(passage, static_argnums=0)
 
 
 class Optimum(NamedTuple):
@@ -137,7 +157,6 @@ class Optimum(NamedTuple):
     fixed: Fixed
     minimum: Minimum
     passage: Passage
-    start: float  # the loss at the Gram matrices of the prior
 
     def divergences(self) -> list[float]:
         """KL(G | K) of each hidden layer, not times nu; 0 where nu is infinite."""
@@ -149,17 +168,16 @@ class Optimum(NamedTuple):
 
     def conditions(self) -> list[float]:
         """Largest over smallest eigenvalue of each Gram matrix that is free, within its rank."""
-        roots = [np.linalg.svd(np.asarray(g), compute_uv=False) for g in self.passage.grams
-                 if g is not None]  # fmt: skip
-        return [float((sizes[0] / sizes[-1]) ** 2) for sizes in roots]
+        roots = [root for root in self.passage.grams if root is not None]
+        sizes = [np.linalg.svd(root, compute_uv=False) for root in roots]
+        return [float((size[0] / size[-1]) ** 2) for size in sizes]
 
 
-def at_prior(fixed: Fixed, rows: int, layers: tuple[GramLayer, ...]) -> Any:
+def at_prior(layers: tuple[GramLayer, ...], fixed: Fixed) -> Any:
     """Free triangles of zeros, where G = K; None where nu is infinite."""
     sizes = [fixed.root.shape[1]]
-    for number, layer in enumerate(layers[1:-1], start=1):
-        narrow = layer.plain and np.isfinite(fixed.nus[number - 1])
-        sizes.append(sizes[-1] if narrow else rows)
+    for layer, before in zip(layers[1:-1], fixed.nus, strict=False):
+        sizes.append(sizes[-1] if layer.plain and np.isfinite(before) else len(fixed.y))
     return tuple(
         np.zeros((size, size)) if np.isfinite(nu) else None
         for size, nu in zip(sizes, fixed.nus, strict=True)
@@ -174,34 +192,33 @@ def best_grams(
     Jitter is added only where a prior covariance is not positive definite without, and as little as
     does. Raises NotSolvable, naming the layer, where a millionth of the diagonal is not enough.
     """
-    prior = at_prior(fixed, len(fixed.y), layers)
-    free, found = prior if start is None else start, None
-    with float64():
+    free = at_prior(layers, fixed) if start is None else start
+    # XLA has threads of its own, and LAPACK's would wait for them
+    with float64(), threadpool_limits(1, "blas"):
         for jitter in JITTERS:
-            now = fixed._replace(jitter=jitter)
-            first = float(evaluated(layers, now, prior)[0])
-            if not np.isfinite(first):
-                continue
-            minimum = minimise(functools.partial(evaluated, layers, now), free, tolerance=tolerance)
-            found, free = Optimum(now, minimum, _passage(layers, now, minimum.free), first), minimum.free
-            if minimum.residual <= tolerance or not minimum.broken:
+            fixed = fixed._replace(jitter=jitter)
+            evaluate = functools.partial(evaluated, layers, fixed)
+            found = minimise(evaluate, free, tolerance=tolerance)
+            free = found.free
+            if found.residual <= tolerance or not found.broken:
                 break
-        if found is None:
-            raise NotSolvable(_singular(layers, fixed._replace(jitter=JITTERS[-1]), prior))
-        return found
+        if not np.isfinite(found.value):
+            raise NotSolvable(_singular(layers, fixed))
+        best = jax.tree.map(np.asarray, through(layers, fixed, free))
+        return Optimum(fixed, found, best)
 
 
-def _singular(layers: tuple[GramLayer, ...], fixed: Fixed, free: Any) -> str:
+def _singular(layers: tuple[GramLayer, ...], fixed: Fixed) -> str:
     """Which layer's prior covariance has no factor, in a sentence."""
-    roots = _passage(layers, fixed, free).roots
+    roots = through(layers, fixed, at_prior(layers, fixed)).roots
     for number, (layer, root) in enumerate(zip(layers, roots, strict=False), start=1):
         if root is not None and not np.isfinite(np.asarray(root)).all():
             return (
-                f"The Gram matrix of hidden layer {number}, {layer.layers[-1]!r}, is singular, even "
-                f"with a jitter of {fixed.jitter:g} of its diagonal: put a nonlinearity in front "
-                "of it, leave bias_variance out of it, or remove duplicate rows."
+                f"The Gram matrix of hidden layer {number}, {layer.layers[-1]!r}, is singular, "
+                f"with a jitter of {fixed.jitter:g} of its diagonal too: remove rows that nearly "
+                "coincide."
             )
     return (
-        f"The outputs' covariance is singular with a noise of {float(fixed.noise):g}: give "
+        f"The outputs' covariance is singular beside a noise of {float(fixed.noise):g}: give "
         "Posterior a larger noise."
     )

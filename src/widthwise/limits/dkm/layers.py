@@ -81,9 +81,7 @@ def as_drawn(scaling: AbstractScaling) -> AbstractScaling:
 def shares(network: AbstractLayer, columns: int, scaling: AbstractScaling) -> tuple[Any, ...]:
     """What the weights do to covariances, in a group for each layer of `gram_layers`."""
     left = list(network.in_sequence(tangents(network, columns, as_drawn(scaling))))
-    return tuple(
-        tuple(left.pop(0) for _ in layer.layers) for layer in gram_layers(network)
-    )
+    return tuple(tuple(left.pop(0) for _ in layer.layers) for layer in gram_layers(network))
 
 
 def passed(layer: GramLayer, own: Any, moments: AbstractMoments) -> list[AbstractMoments]:

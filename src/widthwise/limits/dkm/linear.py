@@ -10,7 +10,7 @@ from jaxtyping import Float
 from widthwise.solve import NotSolvable
 
 STEPS = 20_000  # of the self-consistent iteration under noise
-CHANGE = 1e-13  # of the Gram matrix, at which it ends
+CHANGE = 1e-12  # of the Gram matrix, at which it ends
 RANK = 1e-12  # eigenvalues of the targets, over the largest, that count as zero
 
 
@@ -33,25 +33,25 @@ def linear_grams(
     Under noise y y^T / k is the second moment of the noiseless outputs, found by iterating.
 
     Args:
-        gram: of the inputs, positive definite.
+        gram: of the inputs; without noise, positive definite.
         y: targets, a column an output.
         nus: of the hidden layers, in turn.
         noise: variance of the noise, at least 0.
 
-    Raises ValueError where the optimum is degenerate: targets of a rank below n and a nu of k or
-    less without noise; NotSolvable where the iteration does not end.
+    Raises ValueError where the optimum is degenerate, without noise: inputs of a rank below n, or
+    targets of a rank below n and a nu of k or less; NotSolvable where the iteration does not end.
 
     Source: yang2023theory, section 4 (equal nu); the other cases follow from its objective.
     """
     rows, outputs = y.shape
     values, vectors = scipy.linalg.eigh(gram)
-    if not values[0] > RANK * values[-1]:
+    kept = values > RANK * values[-1]
+    if noise == 0 and not kept.all():
         raise ValueError(
-            f"The Gram matrix of {rows} inputs is singular: give no more rows than columns."
+            f"The Gram matrix of {rows} inputs is singular: give no more rows than columns, or "
+            "noise."
         )
-    root, inverse = (
-        (vectors * power) @ vectors.T for power in (np.sqrt(values), 1 / np.sqrt(values))
-    )
+    root, inverse = (vectors[:, kept] * values[kept] ** power for power in (0.5, -0.5))
     target = y @ y.T / outputs
     if noise == 0:
         return _between(root, inverse, target, nus, outputs)
@@ -70,15 +70,15 @@ def linear_grams(
 
 def _between(root, inverse, end, nus: tuple[float, ...], outputs: int) -> list[np.ndarray]:
     """Those that lead from root root^T to the last covariance."""
-    ratios, vectors = scipy.linalg.eigh(inverse @ end @ inverse)
+    ratios, vectors = scipy.linalg.eigh(inverse.T @ end @ inverse)
     ratios = np.where(ratios > RANK * ratios[-1], ratios, 0.0)
     shift = np.array([_shift(float(ratio), (*nus, outputs)) for ratio in ratios])
     for number, nu in enumerate(nus, start=1):
         if not np.all(1 + shift / nu > RANK):
             raise ValueError(
                 f"nu of hidden layer {number} is {nu:g}, the {outputs} columns of targets have a "
-                f"rank below {len(root)} and there is no noise, so its Gram matrix collapses: give "
-                f"a nu over {outputs}, or noise."
+                f"rank below {len(ratios)} and there is no noise, so its Gram matrix collapses: "
+                f"give a nu over {outputs}, or noise."
             )
     factors = np.cumprod([1 + shift / nu for nu in nus], axis=0)
     basis = root @ vectors

@@ -1,10 +1,9 @@
-"""The rich posterior: hidden layers whose Gram matrices learn, and a Gaussian process on the last."""
+"""The rich posterior: hidden layers whose Gram matrices learn, a Gaussian process on the last."""
 
 import dataclasses
 import math
 from typing import ClassVar
 
-import jax
 import numpy as np
 from jaxtyping import Float
 
@@ -21,16 +20,8 @@ from widthwise.limits.base import (
     Work,
 )
 from widthwise.limits.dkm.extend import Extension, Known, check_variances, extend
-from widthwise.limits.dkm.full import Fixed, Optimum, best_grams, first_root
-from widthwise.limits.dkm.layers import (
-    GramLayer,
-    as_drawn,
-    covariance,
-    gram_layers,
-    is_linear,
-    refusal_of,
-    shares,
-)
+from widthwise.limits.dkm.full import Optimum, best_grams, posed
+from widthwise.limits.dkm.layers import GramLayer, as_drawn, gram_layers, is_linear, refusal_of
 from widthwise.limits.dkm.minimise import HISTORY
 from widthwise.limits.evidence import best_variances
 from widthwise.limits.nngp import CHOSE
@@ -38,7 +29,6 @@ from widthwise.limits.noise import best_noise
 from widthwise.limits.shared import shared_kernels
 from widthwise.memory import check_free
 from widthwise.network.layer import AbstractLayer
-from widthwise.network.moments import Moments
 from widthwise.network.names import layer_names
 from widthwise.problem import Problem, loss_value
 from widthwise.run import AbstractState, Prediction, Trajectory, check_columns
@@ -102,7 +92,9 @@ class DeepKernelMachine(AbstractLimit):
         rows, count = len(problem.x_train), len(gram_layers(self.network))
         # history and matrices: triangles and squares of all rows, in every layer
         need = 8 * rows**2 * count * (HELD + HISTORY)
-        check_free(need, f"The Gram matrices of {rows} rows in {count - 1} layers", "use fewer rows")
+        check_free(
+            need, f"The Gram matrices of {rows} rows in {count - 1} layers", "use fewer rows"
+        )
 
     def prepare(self, problem: Problem, *, order: int, logs: int) -> AbstractPrepared:
         """Chooses what is not given, then the Gram matrices, and factorises their kernel."""
@@ -111,13 +103,10 @@ class DeepKernelMachine(AbstractLimit):
         x, y = problem.x_train, problem.y_train
         layers = gram_layers(network)
         nus = tuple(self.learner.nu * layer.times for layer in layers[:-1])
-        with float64():
-            own = jax.tree.map(float, shares(network, x.shape[1], self.scaling))
-            first = covariance(layers[0], own[0], Moments.of(x))
-        fixed = Fixed(own, first, first_root(np.asarray(first.xy)), nus, y, noise)
+        fixed = posed(network, x, y, scaling=self.scaling, nus=nus, noise=noise)
         optimum = best_grams(layers, fixed, tolerance=TOLERANCE)
-        factor = cholesky(np.asarray(optimum.passage.output) + noise * np.eye(len(y)))
-        known = Known.of(own, x, optimum.passage)
+        factor = cholesky(optimum.passage.output + noise * np.eye(len(y)))
+        known = Known(fixed.own, x, optimum.passage.roots, optimum.passage.whitened)
         state = DeepKernelState(layers, known, factor.solve(y), factor, noise)
         return _Prepared(self, network, problem, state, (*notes, *_told(optimum, factor)))
 
@@ -159,7 +148,7 @@ def _told(optimum: Optimum, factor: Factor) -> list[str]:
     else:
         notes.append(
             f"{found.iterations} iterations of L-BFGS brought the objective from "
-            f"{-optimum.start:.6g}, the log evidence of the NNGP, to {-found.value:.6g} and left "
+            f"{-found.first:.6g}, the log evidence of the NNGP, to {-found.value:.6g} and left "
             f"{found.residual:.1g} of the gradient."
         )
         apart = ", ".join(f"{value:.3g}" for value in optimum.divergences())

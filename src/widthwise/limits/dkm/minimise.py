@@ -15,11 +15,15 @@ Evaluate = Callable[[Any], tuple[Any, Any]]  # triangles to value and gradient
 
 
 class Minimum(NamedTuple):
-    """Where L-BFGS stopped. `residual` is the gradient's norm over that at zero, `broken` counts
-    evaluations that were not finite."""
+    """Where L-BFGS stopped.
+
+    `first` is the value at zero, infinite if it is no number; `residual` the gradient's norm over
+    that at zero; `broken` counts evaluations that were no numbers.
+    """
 
     free: Any
     value: float
+    first: float
     iterations: int
     residual: float
     broken: int
@@ -41,9 +45,11 @@ def minimise(evaluate: Evaluate, start: Any, *, tolerance: float) -> Minimum:
     triangles = _Triangles(start)
     search = _Search(evaluate, triangles)
     at = triangles.pack(start)
-    reference = float(np.linalg.norm(search(np.zeros_like(at))[1]))
-    if not len(at) or reference == 0:
-        return Minimum(start, search.value, 0, 0.0, search.broken)
+    search(np.zeros_like(at))
+    search.settle()
+    first, reference = search.value, search.norm
+    if search.broken or reference == 0:
+        return Minimum(start, first, first, 0, 0.0, search.broken)
     search(at)
     search.settle()
 
@@ -57,7 +63,7 @@ def minimise(evaluate: Evaluate, start: Any, *, tolerance: float) -> Minimum:
         options={"maxcor": HISTORY, "maxiter": MOST, "maxfun": 2 * MOST, "ftol": 0, "gtol": 0},
     )  # fmt: skip
     return Minimum(
-        triangles.unpack(search.at), search.value, int(found.nit), search.norm / reference,
+        triangles.unpack(search.at), search.value, first, int(found.nit), search.norm / reference,
         search.broken,
     )  # fmt: skip
 
@@ -84,7 +90,7 @@ class _Triangles:
 
 
 class _Search:
-    """A function that remembers where it was last finite, and where the search has settled."""
+    """A function that remembers where it was last a number, and where the search has settled."""
 
     def __init__(self, evaluate: Evaluate, triangles: _Triangles):
         self._evaluate, self._triangles = evaluate, triangles
@@ -106,7 +112,9 @@ class _Search:
     def norm(self) -> float:
         return float(np.linalg.norm(self._settled[2]))
 
-    def __call__(self, at: Float[np.ndarray, " n"]):
+    def __call__(self, at: Float[np.ndarray, " n"]) -> tuple[float, Float[np.ndarray, " n"]]:
+        if np.isfinite(self._latest[1]) and np.array_equal(at, self._latest[0]):
+            return self._latest[1:]
         value, gradient = self._evaluate(self._triangles.unpack(at))
         value, gradient = float(value), self._triangles.pack(gradient)
         if np.isfinite(value) and np.isfinite(gradient).all():
@@ -116,5 +124,5 @@ class _Search:
         # by about ten times.
         self.broken += 1
         before, least, slope = self._settled
-        fall = abs(float(slope @ (at - before))) if len(before) else 1.0
-        return (least if np.isfinite(least) else 0.0) + 4 * fall, np.zeros_like(at)
+        fall = abs(float(slope @ (at - before))) if len(before) else 0.0
+        return least + 4 * fall, np.zeros_like(at)
