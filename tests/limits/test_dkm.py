@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
-from widthwise.limits import log_evidence
+from widthwise.kernels import kernel_matrix
 from widthwise.limits.dkm.extend import Known, extend
 from widthwise.limits.dkm.full import (
     Fixed,
@@ -20,12 +21,11 @@ from widthwise.limits.dkm.full import (
     misfit,
     passage,
     posed,
-    through,
     whiten,
 )
 from widthwise.limits.dkm.layers import covariance, gram_layers, of_gram
 from widthwise.limits.dkm.minimise import minimise
-from widthwise.network import Dense, Erf, ExpNormalized, Gelu, Rbf, Readout, Relu
+from widthwise.network import Dense, Erf, Gelu, Rbf, Readout, Relu
 from widthwise.scaling import MuP
 
 RNG = np.random.default_rng(3)
@@ -74,13 +74,12 @@ def anywhere(fixed: Fixed, layers: Any, seed: int, size: float = 0.5) -> Any:
 # The objective
 
 
-OTHER = (
-    Dense(bias_variance=0.3) >> Erf() >> Dense() >> ExpNormalized() >> Dense() >> Dense()
-    >> Gelu() >> Readout(bias_variance=0.1)
-)  # fmt: skip
+OTHER = Dense(bias_variance=0.3) >> Erf() >> Dense() >> Dense() >> Gelu() >> Readout()
 
 
-@pytest.mark.parametrize("net", [NET, OTHER], ids=["relu, rbf", "others"])
+@pytest.mark.parametrize(
+    "net", [NET, pytest.param(OTHER, marks=pytest.mark.slow)], ids=["relu, rbf", "others"]
+)
 def test_gradient_by_finite_differences(net, double):
     """Across rows that coincide with themselves, where angles have no derivative."""
     layers = gram_layers(net)
@@ -91,15 +90,17 @@ def test_gradient_by_finite_differences(net, double):
         return jax.tree.map(lambda a, b: a + step * b, at, way)
 
     slope = sum(np.sum(g * w) for g, w in zip(evaluated(layers, fixed, at)[1], way, strict=True))
-    above, below = (float(evaluated(layers, fixed, moved(step))[0]) for step in (1e-5, -1e-5))
+    above, below = (float(evaluated(layers, fixed, moved(step))[0][0]) for step in (1e-5, -1e-5))
     assert (above - below) / 2e-5 == pytest.approx(float(slope), rel=1e-7)
 
 
 def test_at_the_prior_it_is_the_log_evidence(double):
+    kernel = kernel_matrix(NET, X, which="nngp") + 0.1 * np.eye(8)
+    wanted = sum(scipy.stats.multivariate_normal(cov=kernel).logpdf(y) for y in Y.T)
     for nus in ((2.0, 1.5, 1.0), (1e3, 1.0, 1e-2)):
         fixed = fixed_of(nus=nus)
-        value = -float(evaluated(LAYERS, fixed, at_prior(LAYERS, fixed))[0])
-        assert value == pytest.approx(log_evidence(NET, X, Y, noise=0.1).value, rel=1e-10)
+        value = -float(evaluated(LAYERS, fixed, at_prior(LAYERS, fixed))[0][0])
+        assert value == pytest.approx(wanted, rel=1e-10)
 
 
 def test_divergence_is_that_of_gaussians(double):
@@ -172,16 +173,21 @@ def test_new_rows_leave_the_training_rows_alone():
     both = fixed_of(x=np.concatenate([X, NEW]), y=np.concatenate([Y, np.zeros((3, 2))]))
 
     def loss(free):
-        output = passage(LAYERS, both, free).output[:8, :8]
-        apart = zip(free, both.nus, strict=True)
-        return misfit(output, Y, 0.1) + sum(divergence(own, nu) for own, nu in apart)
+        found = passage(LAYERS, both, free)
+        apart = sum(divergence(own, nu) for own, nu in zip(free, both.nus, strict=True))
+        return misfit(found.output[:8, :8], Y, 0.1) + apart, found
 
     with jax.enable_x64(True):
-        evaluate = jax.jit(jax.value_and_grad(loss))
-        together = minimise(evaluate, at_prior(LAYERS, both), tolerance=1e-9)
-        found = through(LAYERS, both, together.free)
+        evaluate = jax.jit(jax.value_and_grad(loss, has_aux=True))
+
+        def bare(free):
+            (value, _), gradient = evaluate(free)
+            return value, gradient
+
+        together = minimise(bare, at_prior(LAYERS, both), tolerance=1e-9)
+        found = evaluate(together.free)[0][1]
         known = Known(usual().fixed.own, X, usual().passage.roots, usual().passage.whitened)
-        told = jax.tree.map(np.asarray, extend(LAYERS, known, jnp.asarray(NEW), True))
+        told = jax.tree.map(np.asarray, extend(LAYERS, known, jnp.asarray(NEW)))
     assert together.value == pytest.approx(usual().minimum.value, rel=1e-10)
     output = np.asarray(found.output)
     near([output[:8, :8]], [usual().passage.output], 1e-6)
@@ -192,23 +198,17 @@ def test_new_rows_leave_the_training_rows_alone():
 
 
 def test_without_its_log_determinant_the_rank_is_that_of_the_targets():
-    """The most probable features, in place of their Gram matrix, collapse."""
-    layers = gram_layers(ONE)
-    y = np.random.default_rng(5).normal(size=(8, 3))
+    """The most probable features in front of a linear readout, in place of their Gram matrix."""
+    root = np.linalg.cholesky(second_prior(fixed_of(ONE, nus=(INF, 1.0))))
+
+    def loss(free):
+        whitened = jnp.eye(8) + jnp.tril(free[0])
+        gram = root @ whitened
+        return misfit(gram @ gram.T, Y, 0.1) + jnp.sum(whitened**2) / 2
+
     with jax.enable_x64(True):
-        fixed = fixed_of(ONE, y=y, nus=(INF, 1.0))
-        root = np.linalg.cholesky(second_prior(fixed))
-
-        def loss(free):
-            [moved] = free
-            gram = root @ (jnp.eye(8) + jnp.tril(moved))
-            output = covariance(layers[2], fixed.own[2], of_gram(gram @ gram.T)).xy
-            apart = jnp.sum((jnp.eye(8) + jnp.tril(moved)) ** 2) / 2
-            return misfit(output, y, 0.1) + apart
-
-        found = minimise(jax.jit(jax.value_and_grad(loss)), (np.zeros((8, 8)),), tolerance=1e-5)
-    whitened = np.eye(8) + np.tril(found.free[0])
-    sizes = np.linalg.svd(root @ whitened, compute_uv=False) ** 2
-    assert sizes[3] < 1e-8 * sizes[0] < sizes[2]
-    [gram] = grams(best(fixed, layers))
-    assert np.linalg.eigvalsh(gram)[0] > 1e-3 * np.linalg.eigvalsh(gram)[-1]
+        evaluate = jax.jit(jax.value_and_grad(loss))
+        found = minimise(evaluate, (np.zeros((8, 8)),), tolerance=1e-6)
+    sizes = np.linalg.svd(root @ (np.eye(8) + np.tril(found.free[0])), compute_uv=False) ** 2
+    assert sizes[2] < 1e-9 * sizes[0] and sizes[1] > 1e-2 * sizes[0]
+    assert max(usual().conditions()) < 1e6

@@ -24,20 +24,18 @@ class Known(NamedTuple):
 
 
 class Extension(NamedTuple):
-    """The readout's covariance of new rows with the training rows and, if asked for, among
-    themselves, with their features' behind each layer of the network. `least` is the smallest
-    variance that a layer's prior leaves a new point beside the training rows, over the largest."""
+    """The readout's covariance of new rows with the training rows and among themselves, with that
+    of the features behind each layer of the network. `least` is the smallest variance that a
+    layer's prior leaves a new row beside the training rows, over the largest."""
 
     cross: Float[Array, "m n"]
-    among: Float[Array, "m m"] | None
+    among: Float[Array, "m m"]
     features: tuple[Float[Array, "m m"], ...]
     least: tuple[Float[Array, ""], ...]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3))
-def extend(
-    layers: tuple[GramLayer, ...], known: Known, x: Float[Array, "m d"], whole: bool
-) -> Extension:
+@functools.partial(jax.jit, static_argnums=0)
+def extend(layers: tuple[GramLayer, ...], known: Known, x: Float[Array, "m d"]) -> Extension:
     """Carries new rows through all layers.
 
     Beside K = R R^T and G = R T T^T R^T of the training rows, new ones have B = K_new R^-T, cross
@@ -46,11 +44,11 @@ def extend(
 
     Source: yang2023theory, appendix (test points); the chain rule of the KL divergence.
     """
-    cross, among = Moments.of(x, known.x), Moments.of(x) if whole else None
+    cross, among = Moments.of(x, known.x), Moments.of(x)
     features, least, turned = [], [], None
     for number, layer in enumerate(layers):
         *_, cross = passed(layer, known.own[number], cross)
-        behind = [] if among is None else passed(layer, known.own[number], among)
+        behind = passed(layer, known.own[number], among)
         if number < len(layers) - 1 and known.whitened[number] is not None:
             root, t = known.roots[number], known.whitened[number]
             along = _along(layer, known, number, cross, turned)
@@ -60,14 +58,13 @@ def extend(
             variances = jnp.maximum(spare, 0.0) + jnp.sum(turned**2, axis=1)
             gram = root @ t
             cross = _gaussian(variances, turned @ gram.T, jnp.sum(gram**2, axis=1))
-            if behind:
-                left = behind[-1].xy - along @ along.T + turned @ turned.T
-                behind[-1] = _gaussian(variances, exact_diagonal(left, variances, None), None)
+            left = behind[-1].mixed().xy - along @ along.T + turned @ turned.T
+            behind[-1] = _gaussian(variances, exact_diagonal(left, variances, None), None)
         else:
             turned = None
-        among = behind[-1] if behind else None
+        among = behind[-1]
         features += [part.mixed().xy for part in behind]
-    return Extension(cross.xy, None if among is None else among.xy, tuple(features), tuple(least))
+    return Extension(cross.xy, features[-1], tuple(features), tuple(least))
 
 
 def _along(layer: GramLayer, known: Known, number: int, cross: AbstractMoments, turned):

@@ -64,8 +64,13 @@ def posed(
     """The objective's constants for a network on these rows and targets."""
     with float64():
         own = jax.tree.map(float, shares(network, x.shape[1], scaling))
-        first = covariance(gram_layers(network)[0], own[0], Moments.of(jnp.asarray(x)))
+        first = _of_rows(gram_layers(network)[0], own[0], jnp.asarray(x))
     return Fixed(own, first, first_root(np.asarray(first.xy)), nus, y, noise)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _of_rows(layer: GramLayer, own: Any, x: Float[Array, "n d"]) -> Moments:
+    return covariance(layer, own, Moments.of(x))
 
 
 def first_root(matrix: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n r"]:
@@ -137,18 +142,19 @@ def misfit(
     return negative_evidence(jnp.sum(half**2), 2 * jnp.sum(jnp.log(jnp.diagonal(lower))), y)
 
 
-def loss(layers: tuple[GramLayer, ...], fixed: Fixed, free: Any) -> Float[Array, ""]:
-    """-(log p(y | G^L) - sum of nu KL): what training makes least.
+def loss(
+    layers: tuple[GramLayer, ...], fixed: Fixed, free: Any
+) -> tuple[Float[Array, ""], Passage]:
+    """-(log p(y | G^L) - sum of nu KL), which training makes least, and what it is made of.
 
     Source: yang2023theory, section 4.
     """
-    kept = zip(free, fixed.nus, strict=True)
+    found, kept = passage(layers, fixed, free), zip(free, fixed.nus, strict=True)
     apart = sum(divergence(own, nu) for own, nu in kept if own is not None)
-    return misfit(passage(layers, fixed, free).output, fixed.y, fixed.noise) + apart
+    return misfit(found.output, fixed.y, fixed.noise) + apart, found
 
 
-evaluated = jax.jit(jax.value_and_grad(loss, argnums=2), static_argnums=0)
-through = jax.jit(passage, static_argnums=0)
+evaluated = jax.jit(jax.value_and_grad(loss, argnums=2, has_aux=True), static_argnums=0)
 
 
 class Optimum(NamedTuple):
@@ -198,21 +204,26 @@ def best_grams(
         for jitter in JITTERS:
             fixed = fixed._replace(jitter=jitter)
             evaluate = functools.partial(evaluated, layers, fixed)
-            found = minimise(evaluate, free, tolerance=tolerance)
+            found = minimise(lambda at, f=evaluate: _bare(f(at)), free, tolerance=tolerance)
             free = found.free
             if found.residual <= tolerance or not found.broken:
                 break
-        if not np.isfinite(found.value):
-            raise NotSolvable(_singular(layers, fixed))
-        best = jax.tree.map(np.asarray, through(layers, fixed, free))
-        return Optimum(fixed, found, best)
+        best: Passage = jax.tree.map(np.asarray, evaluate(free)[0][1])
+    if not np.isfinite(found.value):
+        raise NotSolvable(_singular(layers, fixed, best))
+    return Optimum(fixed, found, best)
 
 
-def _singular(layers: tuple[GramLayer, ...], fixed: Fixed) -> str:
+def _bare(found):
+    """Value and gradient, without the passage."""
+    (value, _), gradient = found
+    return value, gradient
+
+
+def _singular(layers: tuple[GramLayer, ...], fixed: Fixed, at: Passage) -> str:
     """Which layer's prior covariance has no factor, in a sentence."""
-    roots = through(layers, fixed, at_prior(layers, fixed)).roots
-    for number, (layer, root) in enumerate(zip(layers, roots, strict=False), start=1):
-        if root is not None and not np.isfinite(np.asarray(root)).all():
+    for number, (layer, root) in enumerate(zip(layers, at.roots, strict=False), start=1):
+        if root is not None and not np.isfinite(root).all():
             return (
                 f"The Gram matrix of hidden layer {number}, {layer.layers[-1]!r}, is singular, "
                 f"with a jitter of {fixed.jitter:g} of its diagonal too: remove rows that nearly "

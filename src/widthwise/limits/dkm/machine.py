@@ -193,7 +193,7 @@ class _Prepared(AbstractPrepared):
         """The features' kernels at the probe rows, as the prior and as the data have them."""
         probes = self.problem.probes
         prior = layer_kernels(self.network, probes, as_drawn(self.limit.scaling))
-        learned = self.state.extended(probes, True).features
+        learned = self.state.extended(probes).features
         return {
             name: np.stack([prior[i], np.asarray(learned[i])[: len(probes), : len(probes)]])
             for i, name in layer_names(self.network)
@@ -215,18 +215,18 @@ class DeepKernelState(AbstractState):
         if not covariance:
             value = np.empty((len(x), self.weights.shape[1]))
             for part in blocks_of(len(x), BLOCK):
-                cross = np.asarray(self.extended(x[part], False).cross)
+                cross = np.asarray(self.extended(x[part]).cross)
                 value[part] = cross[: len(x[part])] @ self.weights
             return Prediction(value, None, GIVEN)
-        found = self.extended(x, True)
+        found = self.extended(x)
         cross = np.asarray(found.cross)[: len(x)]
         half = self.factor.half(cross.T)
         among = np.asarray(found.among)[: len(x), : len(x)] - half.T @ half
         return Prediction(cross @ self.weights, among, GIVEN)
 
-    def extended(self, x: Float[np.ndarray, "m d"], whole: bool) -> Extension:
+    def extended(self, x: Float[np.ndarray, "m d"]) -> Extension:
         """New rows, and copies of the last up to a power of two, carried through all layers."""
         with float64():
-            found = extend(self.layers, self.known, padded(x), whole)
+            found = extend(self.layers, self.known, padded(x))
         check_variances(self.layers, self.known, found)
         return found

@@ -49,7 +49,7 @@ def minimise(evaluate: Evaluate, start: Any, *, tolerance: float) -> Minimum:
     search.settle()
     first, reference = search.value, search.norm
     if search.broken or reference == 0:
-        return Minimum(start, first, first, 0, 0.0, search.broken)
+        return Minimum(start, first, first, 0, np.inf if search.broken else 0.0, search.broken)
     search(at)
     search.settle()
 
