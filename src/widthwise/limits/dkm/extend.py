@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from widthwise.limits.dkm.layers import GramLayer, passed
-from widthwise.network.moments import AbstractMoments, Moments, exact_diagonal
+from widthwise.limits.dkm.layers import GramLayer, covariance, covariance_of, passed
+from widthwise.network.moments import Moments, exact_diagonal
 
 NEGATIVE = 1e-6  # of the largest variance: below zero by less is rounding
 
@@ -39,35 +39,33 @@ def extend(layers: tuple[GramLayer, ...], known: Known, x: Float[Array, "m d"]) 
     """Carries new rows through all layers.
 
     Beside K = R R^T and G = R T T^T R^T of the training rows, new ones have B = K_new R^-T, cross
-    Gram matrix B T T^T R^T, and B T T^T B^T + K_new,new - B B^T among themselves: the optimum of
-    both sets of rows together, since new rows without targets change nothing.
-
-    Source: yang2023theory, appendix (test points); the chain rule of the KL divergence.
+    Gram matrix B T T^T R^T, and B T T^T B^T + K_new,new - B B^T among themselves. By the chain rule
+    of the KL divergence that is the optimum of both sets of rows together: new rows without targets
+    move nothing.
     """
     cross, among = Moments.of(x, known.x), Moments.of(x)
     features, least, turned = [], [], None
     for number, layer in enumerate(layers):
-        *_, cross = passed(layer, known.own[number], cross)
-        behind = passed(layer, known.own[number], among)
+        own = known.own[number]
+        cross, behind = covariance(layer, own, cross), passed(layer, own, among)
+        among = covariance_of(behind)
         if number < len(layers) - 1 and known.whitened[number] is not None:
             root, t = known.roots[number], known.whitened[number]
             along = _along(layer, known, number, cross, turned)
-            turned = along @ t
+            turned, gram = along @ t, root @ t
             spare = cross.xx - jnp.sum(along**2, axis=1)
             least.append(jnp.min(spare) / jnp.max(cross.xx))
             variances = jnp.maximum(spare, 0.0) + jnp.sum(turned**2, axis=1)
-            gram = root @ t
             cross = _gaussian(variances, turned @ gram.T, jnp.sum(gram**2, axis=1))
-            left = behind[-1].mixed().xy - along @ along.T + turned @ turned.T
-            behind[-1] = _gaussian(variances, exact_diagonal(left, variances, None), None)
+            left = among.xy - along @ along.T + turned @ turned.T
+            among = _gaussian(variances, exact_diagonal(left, variances, None), None)
         else:
             turned = None
-        among = behind[-1]
-        features += [part.mixed().xy for part in behind]
-    return Extension(cross.xy, features[-1], tuple(features), tuple(least))
+        features += [*(part.mixed().xy for part in behind[:-1]), among.xy]  # type: ignore[attr-defined]
+    return Extension(cross.xy, among.xy, tuple(features), tuple(least))
 
 
-def _along(layer: GramLayer, known: Known, number: int, cross: AbstractMoments, turned):
+def _along(layer: GramLayer, known: Known, number: int, cross: Moments, turned):
     """B = K_new R^-T; `turned` is B T of the layer before, None where there is none."""
     root = known.roots[number]
     if number == 0:  # orthogonal columns, fewer than rows

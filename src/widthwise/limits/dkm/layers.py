@@ -93,11 +93,16 @@ def passed(layer: GramLayer, own: Any, moments: AbstractMoments) -> list[Abstrac
     return found
 
 
+def covariance_of(found: list[AbstractMoments]) -> Moments:
+    """The last of what was passed."""
+    last = found[-1]
+    assert isinstance(last, Moments)  # behind fresh weights all features are alike
+    return last
+
+
 def covariance(layer: GramLayer, own: Any, moments: Moments) -> Moments:
     """The prior covariance of a layer's outputs, from the Gram matrix of those before."""
-    found = passed(layer, own, moments)[-1]
-    assert isinstance(found, Moments)  # behind fresh weights all features are alike
-    return found
+    return covariance_of(passed(layer, own, moments))
 
 
 def of_gram(gram: Float[Array, "n n"]) -> Moments:

@@ -157,6 +157,11 @@ def _told(optimum: Optimum, factor: Factor) -> list[str]:
             f"KL divergence of each hidden layer from its prior: {apart}; condition number of its "
             f"Gram matrix: {conditions}."
         )
+        if found.residual > TOLERANCE:
+            notes.append(
+                f"L-BFGS ended before that was {TOLERANCE:g}: give a larger nu or noise to rely on "
+                "the Gram matrices."
+            )
     for jitter in {optimum.fixed.jitter, factor.jitter} - {0.0}:
         notes.append(f"The kernels needed a jitter of {jitter:g} of their diagonal.")
     return notes
