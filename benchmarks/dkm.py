@@ -2,10 +2,11 @@
 
     python benchmarks/dkm.py [rows]
 
-Three hidden ReLU layers, nu 10, noise 0.1, 8 columns. The floor is what NumPy takes for as
-many products of matrices as the products, factors and solves of one evaluation with its gradient have, times
-the iterations: a hidden layer past the first (whose rank is that of the inputs) has 2 products and
-a factor forwards, 4 products and 2 solves backwards; the readout a factor, and 2 solves backwards.
+Three hidden ReLU layers, nu 10, noise 0.1, 8 columns. The floor is the time of as many matrix
+products of NumPy as there are, in operations, in the products, factors and solves of one evaluation
+with its gradient, times the iterations: a hidden layer past the first (whose rank is that of the
+inputs) has 2 products and a factor forwards, 4 products and 2 solves backwards; the readout has a
+factor, and 2 solves backwards.
 """
 
 import sys

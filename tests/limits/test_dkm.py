@@ -95,7 +95,7 @@ def test_gradient_by_finite_differences(net, double):
 
 
 def test_at_the_prior_it_is_the_log_evidence(double):
-    kernel = kernel_matrix(NET, X, which="nngp") + 0.1 * np.eye(8)
+    kernel: Any = kernel_matrix(NET, X, which="nngp") + 0.1 * np.eye(8)
     wanted = sum(scipy.stats.multivariate_normal(cov=kernel).logpdf(y) for y in Y.T)
     for nus in ((2.0, 1.5, 1.0), (1e3, 1.0, 1e-2)):
         fixed = fixed_of(nus=nus)
@@ -203,7 +203,7 @@ def test_without_its_log_determinant_the_rank_is_that_of_the_targets():
 
     def loss(free):
         whitened = jnp.eye(8) + jnp.tril(free[0])
-        gram = root @ whitened
+        gram = jnp.asarray(root) @ whitened
         return misfit(gram @ gram.T, Y, 0.1) + jnp.sum(whitened**2) / 2
 
     with jax.enable_x64(True):

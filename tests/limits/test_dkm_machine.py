@@ -35,8 +35,8 @@ NET = Dense() >> Relu() >> Dense(times=2) >> Readout(weight_variance=1.0)
 LINEAR = Dense() >> Dense() >> Readout()
 
 
-def deep(**settings) -> Posterior:
-    return Posterior(prior="deep_gp", **({"noise": 0.1} | settings))
+def deep(noise: float | None = 0.1, **settings: Any) -> Posterior:
+    return Posterior(noise=noise, prior="deep_gp", **settings)
 
 
 def trained(learner: Posterior, net: Any = NET, scaling: Any = None, data=DATA) -> Run:
@@ -156,7 +156,7 @@ def test_settings(unchecked):
         ({"nu": math.nan}, "nu of Posterior"),
     ):
         with pytest.raises(ValueError, match=match):
-            Posterior(**settings)
+            Posterior(**settings)  # type: ignore[arg-type]
     layers = Dense() >> LayerNorm() >> Relu() >> Readout()
     assert isinstance(lookup(layers, MuP(), deep()), DeepKernelMachine)
 
@@ -177,6 +177,6 @@ def test_too_many_rows(monkeypatch):
 
 def test_a_variance_below_zero_names_its_layer(run):
     state: Any = run.state
-    found = Extension(np.zeros((1, 30)), None, (), (np.array(0.1), np.array(-1e-3)))
+    found: Any = Extension(np.zeros((1, 30)), np.eye(1), (), (np.array(0.1), np.array(-1e-3)))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"hidden layer 2, Dense\(times=2\).*larger nu or noise"):
         check_variances(state.layers, state.known, found)

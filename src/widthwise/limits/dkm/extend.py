@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from widthwise.limits.dkm.layers import GramLayer, covariance, covariance_of, passed
@@ -15,12 +14,13 @@ NEGATIVE = 1e-6  # of the largest variance: below zero by less is rounding
 
 
 class Known(NamedTuple):
-    """What new points are related to: rows, and of each hidden layer what `Passage` says."""
+    """What new rows are related to: rows (n, d), and of each hidden layer what `Passage` says; in
+    NumPy's arrays, which can be pickled, or traced by JAX."""
 
     own: Any
-    x: Float[np.ndarray, "n d"]
-    roots: tuple[Float[np.ndarray, "n r"] | None, ...]
-    whitened: tuple[Float[np.ndarray, "r r"] | None, ...]
+    x: Any
+    roots: tuple[Any, ...]
+    whitened: tuple[Any, ...]
 
 
 class Extension(NamedTuple):

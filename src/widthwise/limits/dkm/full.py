@@ -17,7 +17,7 @@ from widthwise.network.moments import Moments
 from widthwise.scaling import AbstractScaling
 from widthwise.solve import NotSolvable, Spectrum, float64
 
-JITTERS = (0.0, 1e-10, 1e-8, 1e-6)  # relative to the mean diagonal of a prior covariance
+JITTERS = (1e-10, 1e-8, 1e-6)  # relative to the mean diagonal of a prior covariance
 RANK = 1e-12  # eigenvalues of the first covariance over the largest, below which they are rounding
 
 
@@ -107,13 +107,12 @@ def passage(layers: tuple[GramLayer, ...], fixed: Fixed, free: Any) -> Passage:
     roots, whitened, grams = [], [], []
     moments, gram = fixed.first, None
     for number, layer in enumerate(layers[:-1]):
-        before, gram = gram, None
         if number:
             moments = covariance(layer, fixed.own[number], moments)
-        own, nu = free[number], fixed.nus[number]
-        root = _root(layer, fixed, number, moments, before) if own is not None else None
-        turned = whiten(own, nu) if own is not None else None
-        if root is not None:
+        before, gram, root, turned = gram, None, None, None
+        if free[number] is not None:
+            root = _root(layer, fixed, number, moments, before)
+            turned = whiten(free[number], fixed.nus[number])
             gram = root @ turned
             moments = of_gram(gram @ gram.T)
         roots.append(root)
@@ -123,7 +122,7 @@ def passage(layers: tuple[GramLayer, ...], fixed: Fixed, free: Any) -> Passage:
     return Passage(tuple(roots), tuple(whitened), tuple(grams), output)
 
 
-def _root(layer: GramLayer, fixed: Fixed, number: int, prior: Moments, before):
+def _root(layer: GramLayer, fixed: Fixed, number: int, prior: Moments, before: Any) -> Any:
     """A root of a layer's prior covariance; `before` is one of the Gram matrix in front of it."""
     if number == 0:
         return fixed.root
@@ -201,23 +200,24 @@ def best_grams(
     free = at_prior(layers, fixed) if start is None else start
     # XLA has threads of its own, and LAPACK's would wait for them
     with float64(), threadpool_limits(1, "blas"):
+        found = _least(layers, fixed, free, tolerance)
         for jitter in JITTERS:
-            fixed = fixed._replace(jitter=jitter)
-            evaluate = functools.partial(evaluated, layers, fixed)
-            found = minimise(lambda at, f=evaluate: _bare(f(at)), free, tolerance=tolerance)
-            free = found.free
             if found.residual <= tolerance or not found.broken:
                 break
-        best: Passage = jax.tree.map(np.asarray, evaluate(free)[0][1])
+            fixed = fixed._replace(jitter=jitter)
+            found = _least(layers, fixed, found.free, tolerance)
+        best: Passage = jax.tree.map(np.asarray, evaluated(layers, fixed, found.free)[0][1])
     if not np.isfinite(found.value):
         raise NotSolvable(_singular(layers, fixed, best))
     return Optimum(fixed, found, best)
 
 
-def _bare(found):
-    """Value and gradient, without the passage."""
-    (value, _), gradient = found
-    return value, gradient
+def _least(layers: tuple[GramLayer, ...], fixed: Fixed, start: Any, tolerance: float) -> Minimum:
+    def bare(free):
+        (value, _), gradient = evaluated(layers, fixed, free)
+        return value, gradient
+
+    return minimise(bare, start, tolerance=tolerance)
 
 
 def _singular(layers: tuple[GramLayer, ...], fixed: Fixed, at: Passage) -> str:

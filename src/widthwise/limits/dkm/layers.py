@@ -41,7 +41,8 @@ def gram_layers(network: AbstractLayer) -> tuple[GramLayer, ...]:
         if isinstance(layer, Dense | Readout):
             silent = all(isinstance(other, Identity) for other in waiting[:-1])
             times = layer.times if isinstance(layer, Dense) else 1
-            found.append(GramLayer(tuple(waiting), times, silent and layer.bias_variance == 0))
+            plain = silent and bool(layer.bias_variance == 0)
+            found.append(GramLayer(tuple(waiting), times, plain))
             waiting = []
     return tuple(found)
 

@@ -92,6 +92,6 @@ def _shift(ratio: float, nus: tuple[float, ...]) -> float:
         return -least
     high = max(0.0, least * (ratio - 1))
     found = scipy.optimize.brentq(
-        lambda m: math.prod(1 + m / nu for nu in nus) - ratio, -least, high, xtol=1e-300, rtol=1e-15
+        lambda m: math.prod(1 + m / nu for nu in nus) - ratio, -least, high, xtol=1e-300
     )
     return float(found)  # type: ignore[arg-type]

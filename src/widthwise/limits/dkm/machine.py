@@ -24,14 +24,14 @@ from widthwise.limits.dkm.full import Optimum, best_grams, posed
 from widthwise.limits.dkm.layers import GramLayer, as_drawn, gram_layers, is_linear, refusal_of
 from widthwise.limits.dkm.minimise import HISTORY
 from widthwise.limits.evidence import best_variances
-from widthwise.limits.nngp import CHOSE
+from widthwise.limits.nngp import CHOSE, trajectory_of
 from widthwise.limits.noise import best_noise
 from widthwise.limits.shared import shared_kernels
 from widthwise.memory import check_free
 from widthwise.network.layer import AbstractLayer
 from widthwise.network.names import layer_names
-from widthwise.problem import Problem, loss_value
-from widthwise.run import AbstractState, Prediction, Trajectory, check_columns
+from widthwise.problem import Problem
+from widthwise.run import AbstractState, Prediction, check_columns
 from widthwise.scaling import AbstractScaling
 from widthwise.solve import Factor, blocks_of, cholesky, float64
 
@@ -177,22 +177,8 @@ class _Prepared(AbstractPrepared):
 
     def train(self, start: Start | None = None, work: Work = UNKEPT) -> Trained:
         """Bayes starts from no function, so `start` changes nothing."""
-        problem, state = self.problem, self.state
-        # (K + noise) weights = y: what is left of the targets at the training rows is noise
-        train = problem.y_train - state.noise * state.weights
-        test = state.predict(problem.x_test, False).value
-        before, after = np.zeros_like(train), np.zeros_like(test)
-        losses = [
-            [loss_value(f, y, "mse") for f in (zero, mean)]
-            for zero, mean, y in (
-                (before, train, problem.y_train), (after, test, problem.y_test)
-            )
-        ]  # fmt: skip
-        trajectory = Trajectory(
-            np.array([0.0, 1.0]), np.array(losses[0]), np.array(losses[1]),
-            np.stack([after, test]), self._kernels(),
-        )  # fmt: skip
-        return Trained(state, trajectory, self.notes)
+        trajectory = trajectory_of(self.state, self.problem, self._kernels())
+        return Trained(self.state, trajectory, self.notes)
 
     def _kernels(self) -> dict[str, Float[np.ndarray, "2 q q"]]:
         """The features' kernels at the probe rows, as the prior and as the data have them."""

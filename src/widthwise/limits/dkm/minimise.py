@@ -71,21 +71,21 @@ def minimise(evaluate: Evaluate, start: Any, *, tolerance: float) -> Minimum:
 class _Triangles:
     """Between tuples of square arrays and one vector of their lower triangles."""
 
-    def __init__(self, like):
+    def __init__(self, like: Any):
         leaves, self._tree = jax.tree.flatten(like)
-        self._indices = [np.tril_indices(len(leaf)) for leaf in leaves]
+        self._sizes = [len(leaf) for leaf in leaves]
+        self._indices = [np.tril_indices(size) for size in self._sizes]
 
-    def pack(self, arrays) -> Float[np.ndarray, " n"]:
+    def pack(self, arrays: Any) -> Float[np.ndarray, " n"]:
         leaves = jax.tree.leaves(arrays)
         parts = [np.asarray(x)[i] for x, i in zip(leaves, self._indices, strict=True)]
         return np.concatenate([np.empty(0), *parts])
 
-    def unpack(self, vector: Float[np.ndarray, " n"]):
-        leaves = []
-        for rows, columns in self._indices:
-            square = np.zeros((rows[-1] + 1,) * 2)
-            square[rows, columns], vector = vector[: len(rows)], vector[len(rows) :]
-            leaves.append(square)
+    def unpack(self, vector: Float[np.ndarray, " n"]) -> Any:
+        leaves = [np.zeros((size, size)) for size in self._sizes]
+        ends = np.cumsum([len(rows) for rows, _ in self._indices])[:-1]
+        for leaf, index, part in zip(leaves, self._indices, np.split(vector, ends), strict=False):
+            leaf[index] = part
         return jax.tree.unflatten(self._tree, leaves)
 
 
