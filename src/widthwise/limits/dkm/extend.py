@@ -61,7 +61,8 @@ def extend(layers: tuple[GramLayer, ...], known: Known, x: Float[Array, "m d"]) 
             among = _gaussian(variances, exact_diagonal(left, variances, None), None)
         else:
             turned = None
-        features += [*(part.mixed().xy for part in behind[:-1]), among.xy]  # type: ignore[attr-defined]
+        inner: list[Any] = [part.mixed() for part in behind[:-1]]
+        features += [*(part.xy for part in inner), among.xy]
     return Extension(cross.xy, among.xy, tuple(features), tuple(least))
 
 
