@@ -226,6 +226,15 @@ class Posterior(AbstractLearner):
             networks linear in their parameters around a random start.
         criterion: what is chosen by: "evidence", the probability of the targets, or
             "leave_one_out", the squared error of each row as predicted by all others.
+        prior: under rich scalings, what is conditioned: "network", networks as they are drawn, or
+            "deep_gp", deep Gaussian processes, every layer of which is Gaussian given the one
+            before, with the network's kernels. They are one for linear networks, and under lazy
+            scalings.
+        nu: under rich scalings, how large the prior weighs against the data: hidden layers have
+            nu times `times` features for each copy of the outputs, where every copy has a
+            likelihood of its own, that of the targets, and the number of copies grows with the
+            width. inf leaves the features as they were drawn. The objective grows as nu falls
+            whatever the data, so that nu is chosen by validation.
     """
 
     kind: ClassVar[str] = "posterior"
@@ -233,6 +242,8 @@ class Posterior(AbstractLearner):
     tune: bool = False
     kernel: Literal["nngp", "ntk"] = "nngp"
     criterion: Criterion = "evidence"
+    prior: Literal["network", "deep_gp"] = "network"
+    nu: float = 1.0
 
     def __check_init__(self):
         if self.noise is not None:
@@ -243,6 +254,9 @@ class Posterior(AbstractLearner):
             raise ValueError(
                 f"criterion is {self.criterion!r}: choose 'evidence' or 'leave_one_out'."
             )
+        settings.one_of(self, "prior", ("network", "deep_gp"))
+        if self.nu != math.inf:
+            settings.number(self, "nu", above=0)
 
 
 def _check_fraction(learner, name: str) -> None:

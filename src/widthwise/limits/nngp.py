@@ -1,7 +1,7 @@
 """The lazy posterior: a Gaussian process whose covariance is the network's kernel."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
@@ -142,24 +142,28 @@ class _Prepared(AbstractPrepared):
 
     def train(self, start: Start | None = None, work: Work = UNKEPT) -> Trained:
         """Bayes starts from no function, so `start` changes nothing."""
-        problem, state = self.problem, self.state
-        # (K + noise) weights = y: what is left of the targets at the training rows is noise
-        train = problem.y_train - state.noise * state.weights
-        test = state.predict(problem.x_test, False).value if len(problem.x_test) else None
-        test = np.empty((0, train.shape[1])) if test is None else test
-        before, after = np.zeros_like(train), np.zeros_like(test)
-        losses = [
-            [loss_value(f, y, "mse") for f in (zero, mean)]
-            for zero, mean, y in (
-                (before, train, problem.y_train), (after, test, problem.y_test)
-            )
-        ]  # fmt: skip
+        state, problem = self.state, self.problem
         kernels = feature_kernels(state.network, state.scaling, problem, 2)
-        trajectory = Trajectory(
-            np.array([0.0, 1.0]), np.array(losses[0]), np.array(losses[1]),
-            np.stack([after, test]), kernels,
-        )  # fmt: skip
-        return Trained(state, trajectory, self.notes)
+        return Trained(state, trajectory_of(state, problem, kernels), self.notes)
+
+
+def trajectory_of(
+    state: Any, problem: Problem, kernels: dict[str, Float[np.ndarray, "2 q q"]]
+) -> Trajectory:
+    """From the prior's mean to that of a state with weights and noise, in one step."""
+    # (K + noise) weights = y: what is left of the targets at the training rows is noise
+    train = problem.y_train - state.noise * state.weights
+    test = state.predict(problem.x_test, False).value if len(problem.x_test) else None
+    test = np.empty((0, train.shape[1])) if test is None else test
+    before, after = np.zeros_like(train), np.zeros_like(test)
+    losses = [
+        [loss_value(f, y, "mse") for f in (zero, mean)]
+        for zero, mean, y in ((before, train, problem.y_train), (after, test, problem.y_test))
+    ]
+    return Trajectory(
+        np.array([0.0, 1.0]), np.array(losses[0]), np.array(losses[1]), np.stack([after, test]),
+        kernels,
+    )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,223 @@
+"""The rich posterior: hidden layers whose Gram matrices learn, a Gaussian process on the last."""
+
+import dataclasses
+import math
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Float
+
+from widthwise.kernels.matrix import layer_kernels
+from widthwise.kernels.rules import padded
+from widthwise.learner import AbstractLearner, Posterior
+from widthwise.limits.base import (
+    UNKEPT,
+    AbstractLimit,
+    AbstractPrepared,
+    EmptyCell,
+    Start,
+    Trained,
+    Work,
+)
+from widthwise.limits.dkm.extend import Extension, Known, check_variances, extend
+from widthwise.limits.dkm.full import Optimum, best_grams, posed
+from widthwise.limits.dkm.layers import GramLayer, as_drawn, gram_layers, is_linear, refusal_of
+from widthwise.limits.dkm.minimise import HISTORY
+from widthwise.limits.evidence import best_variances
+from widthwise.limits.nngp import CHOSE, trajectory_of
+from widthwise.limits.noise import best_noise
+from widthwise.limits.shared import shared_kernels
+from widthwise.memory import check_free
+from widthwise.network.layer import AbstractLayer
+from widthwise.network.names import layer_names
+from widthwise.problem import Problem
+from widthwise.run import AbstractState, Prediction, check_columns
+from widthwise.scaling import AbstractScaling
+from widthwise.solve import Factor, blocks_of, cholesky, float64
+
+TOLERANCE = 1e-5  # of the gradient, over that at the prior's Gram matrices
+BLOCK = 512  # new rows that are carried through the layers at once
+HELD = 12  # matrices of all rows that a layer and its gradient hold
+SILENT = 1e-10  # a noise below this part of the outputs' variance counts as none
+GIVEN = "the data, with Gaussian noise, and the Gram matrices that the data taught"
+
+
+class DeepKernelMachine(AbstractLimit):
+    """Hidden layers with Gram matrices that maximise log p(y | G^L) - sum of nu KL(G^l | K(G^l-1)).
+
+    >>> learner = Posterior(prior="deep_gp", nu=10.0, noise=0.1)
+    >>> DeepKernelMachine(Dense() >> Relu() >> Readout(), MuP(), learner).regime
+    'rich'
+
+    A deep Gaussian process whose hidden layers have N nu times `times` features and whose outputs
+    are N independent copies, each with the targets, as N grows: the Gram matrix G^l of every hidden
+    `Dense()` settles, and features are Gaussian with that covariance. K is what the layers' rules
+    make of the Gram matrix before. Outputs are the Gaussian process with covariance K(G^L), and the
+    covariance that is predicted is that of one copy. With nu = inf it is the `NNGP`.
+
+    For linear networks it is the posterior of the networks too. The noise, where none is given, and
+    with `tune` the variances, are the best for the `NNGP` and then stay: the objective would drive
+    the noise to zero, and it grows as nu falls, so that nu is chosen by validation.
+
+    L-BFGS ends when the gradient is 1e-5 of what it was at the prior's Gram matrices; notes tell
+    where it ended, and of jitter.
+    """
+
+    source: ClassVar[str] = "yang2023theory, section 4; rasmussen2006, eqs. (2.25) and (2.26)"
+    regime: ClassVar[str] = "rich"
+    learners: ClassVar[tuple[type[AbstractLearner], ...]] = (Posterior,)
+    follows_start: ClassVar[bool] = False
+    network: AbstractLayer
+    scaling: AbstractScaling
+    learner: Posterior
+
+    def refusal(self) -> str | None:
+        if self.learner.kernel == "ntk":
+            return (
+                "Under a rich scaling the posterior is that of networks, not of networks linear in "
+                "their parameters: leave kernel='ntk' out, or use NTK()."
+            )
+        if (sentence := refusal_of(self.network)) is not None:
+            return sentence
+        if self.learner.prior == "network" and not is_linear(self.network):
+            return (
+                "The rich posterior of networks with nonlinearities, whose features are not "
+                "Gaussian, cannot be computed yet: use Posterior(prior='deep_gp') for that of deep "
+                "Gaussian processes with the same kernels, or NTK()."
+            )
+        return None
+
+    def check(self, problem: Problem) -> None:
+        """Raises MemoryError for more rows than the Gram matrices find memory for."""
+        rows, count = len(problem.x_train), len(gram_layers(self.network))
+        # history and matrices: triangles and squares of all rows, in every layer
+        need = 8 * rows**2 * count * (HELD + HISTORY)
+        check_free(
+            need, f"The Gram matrices of {rows} rows in {count - 1} layers", "use fewer rows"
+        )
+
+    def prepare(self, problem: Problem, *, order: int, logs: int) -> AbstractPrepared:
+        """Chooses what is not given, then the Gram matrices, and factorises their kernel."""
+        self.check(problem)
+        network, noise, notes = self._settled(problem)
+        x, y = problem.x_train, problem.y_train
+        layers = gram_layers(network)
+        nus = tuple(self.learner.nu * layer.times for layer in layers[:-1])
+        fixed = posed(network, x, y, scaling=self.scaling, nus=nus, noise=noise)
+        optimum = best_grams(layers, fixed, tolerance=TOLERANCE)
+        factor = cholesky(optimum.passage.output + noise * np.eye(len(y)))
+        known = Known(fixed.own, x, optimum.passage.roots, optimum.passage.whitened)
+        state = DeepKernelState(layers, known, factor.solve(y), factor, noise)
+        return _Prepared(self, network, problem, state, (*notes, *_told(optimum, factor)))
+
+    def _settled(self, problem: Problem) -> tuple[AbstractLayer, float, list[str]]:
+        """The network and the noise, chosen for the NNGP where they are not given, and notes."""
+        x, y, learner, prior = (
+            problem.x_train, problem.y_train, self.learner, as_drawn(self.scaling)
+        )  # fmt: skip
+        network, noise, chose = self.network, learner.noise, CHOSE[learner.criterion]
+        notes = []
+        if learner.tune:
+            network, noise = best_variances(
+                network, x, y, scaling=prior, kernel="nngp", noise=noise,
+                criterion=learner.criterion,
+            )  # fmt: skip
+            notes.append(f"{chose} noise {noise:.3g} and the network {network!r} for the NNGP.")
+        kernel = shared_kernels(network, x, scaling=prior).nngp
+        if noise is None:
+            noise, _ = best_noise(kernel, y, learner.criterion)
+            notes.append(f"{chose} a noise variance of {noise:.3g} for the NNGP.")
+        silent = noise < SILENT * float(np.mean(np.diagonal(kernel)))
+        outputs = y.shape[1]
+        if silent and np.linalg.matrix_rank(y) < len(y):
+            for number, layer in enumerate(gram_layers(network)[:-1], start=1):
+                if learner.nu * layer.times <= outputs:
+                    raise EmptyCell(
+                        f"With a noise of {noise:g} and {outputs} columns of targets the Gram "
+                        f"matrix of hidden layer {number}, {layer.layers[-1]!r}, collapses at nu "
+                        f"{learner.nu:g}: give a nu over {outputs}, or a larger noise."
+                    )
+        return network, float(noise), notes
+
+
+def _told(optimum: Optimum, factor: Factor) -> list[str]:
+    """Where the optimisation ended."""
+    found, notes = optimum.minimum, []
+    if all(math.isinf(nu) for nu in optimum.fixed.nus):
+        notes.append("nu is infinite, so the Gram matrices are those of the prior.")
+    else:
+        notes.append(
+            f"{found.iterations} iterations of L-BFGS brought the objective from "
+            f"{-found.first:.6g}, the log evidence of the NNGP, to {-found.value:.6g} and left "
+            f"{found.residual:.1g} of the gradient."
+        )
+        apart = ", ".join(f"{value:.3g}" for value in optimum.divergences())
+        conditions = ", ".join(f"{value:.1g}" for value in optimum.conditions())
+        notes.append(
+            f"KL divergence of each hidden layer from its prior: {apart}; condition number of its "
+            f"Gram matrix: {conditions}."
+        )
+        if found.residual > TOLERANCE:
+            notes.append(
+                f"L-BFGS ended before that was {TOLERANCE:g}: give a larger nu or noise to rely on "
+                "the Gram matrices."
+            )
+    for jitter in {optimum.fixed.jitter, factor.jitter} - {0.0}:
+        notes.append(f"The kernels needed a jitter of {jitter:g} of their diagonal.")
+    return notes
+
+
+@dataclasses.dataclass(frozen=True)
+class _Prepared(AbstractPrepared):
+    limit: DeepKernelMachine
+    network: AbstractLayer
+    problem: Problem
+    state: "DeepKernelState"
+    notes: tuple[str, ...]
+
+    def train(self, start: Start | None = None, work: Work = UNKEPT) -> Trained:
+        """Bayes starts from no function, so `start` changes nothing."""
+        trajectory = trajectory_of(self.state, self.problem, self._kernels())
+        return Trained(self.state, trajectory, self.notes)
+
+    def _kernels(self) -> dict[str, Float[np.ndarray, "2 q q"]]:
+        """The features' kernels at the probe rows, as the prior and as the data have them."""
+        probes = self.problem.probes
+        prior = layer_kernels(self.network, probes, as_drawn(self.limit.scaling))
+        learned = self.state.extended(probes).features
+        return {
+            name: np.stack([prior[i], np.asarray(learned[i])[: len(probes), : len(probes)]])
+            for i, name in layer_names(self.network)
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class DeepKernelState(AbstractState):
+    """The learned Gram matrices, the factorised kernel that they give, the weights of the mean."""
+
+    layers: tuple[GramLayer, ...]
+    known: Known
+    weights: Float[np.ndarray, "n k"]
+    factor: Factor
+    noise: float
+
+    def predict(self, x: Float[np.ndarray, "m d"], covariance: bool) -> Prediction:
+        check_columns(x, self.known.x.shape[1])
+        if not covariance:
+            value = np.empty((len(x), self.weights.shape[1]))
+            for part in blocks_of(len(x), BLOCK):
+                cross = np.asarray(self.extended(x[part]).cross)
+                value[part] = cross[: len(x[part])] @ self.weights
+            return Prediction(value, None, GIVEN)
+        found = self.extended(x)
+        cross = np.asarray(found.cross)[: len(x)]
+        half = self.factor.half(cross.T)
+        among = np.asarray(found.among)[: len(x), : len(x)] - half.T @ half
+        return Prediction(cross @ self.weights, among, GIVEN)
+
+    def extended(self, x: Float[np.ndarray, "m d"]) -> Extension:
+        """New rows, and copies of the last up to a power of two, carried through all layers."""
+        with float64():
+            found = extend(self.layers, self.known, padded(x))
+        check_variances(self.layers, self.known, found)
+        return found
