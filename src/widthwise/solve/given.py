@@ -86,7 +86,7 @@ def given_widths(widths: Widths) -> tuple[int, ...]:
     return tuple(int(width) for width in widths if width != math.inf)
 
 
-def given_channels(widths: Sequence[int]) -> tuple[int, ...]:
+def given_channels(widths: Widths) -> tuple[int, ...]:
     """Widths that are all below infinity, at least one.
 
     >>> given_channels([3, 5])

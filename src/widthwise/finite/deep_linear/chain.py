@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.special
@@ -11,19 +11,31 @@ from jaxtyping import Float
 Matrices = Float[np.ndarray, "s d d"]
 # Of all draws, this part comes from the prior itself, so that no weight is over 1 / PRIOR.
 PRIOR = 0.1
+TAILS = 20  # degrees of freedom of Student's noise
 
 
-class Tilt(NamedTuple):
-    """Where draws are moved: the mean of what each layer draws, and 1 / variance of the data."""
+class Step(NamedTuple):
+    """log A of a layer in a frame: center + slope (log scale - middle) + spread noise, by entries.
 
-    means: tuple[Float[np.ndarray, "d d"], ...]
-    tightness: float
+    The scale's logarithm is in the same frame; noise is Student's, the same chi for all entries.
+    """
+
+    frame: Float[np.ndarray, "d d"]
+    center: Float[np.ndarray, "d d"]
+    slope: Float[np.ndarray, "d d"]
+    middle: Float[np.ndarray, "d d"]
+    spread: Float[np.ndarray, "d d"]
+
+
+# One step a layer where all matrices are positive definite, otherwise the mean of what it draws.
+Tilt = Sequence[Any]
 
 
 class Drawn(NamedTuple):
-    """Draws of a chain's last matrix, and of what each layer drew."""
+    """Draws of a chain's last matrix, and of each layer's scale and of what it drew."""
 
     matrices: Matrices
+    scales: list[Matrices]
     layers: list[Matrices]
     log_ratios: Float[np.ndarray, " s"]  # of the prior's density to what was drawn from
 
@@ -33,7 +45,7 @@ class WishartChain:
     """A_L ~ W(top / N_L, N_L), then A_l ~ W(between(A_{l+1}) / N_l, N_l) down to A_1.
 
     >>> chain = WishartChain(np.eye(2), (4, 8))
-    >>> chain.draw(5, chain.untilted(), np.random.default_rng(0)).matrices.shape
+    >>> chain.draw(5, None, np.random.default_rng(0)).matrices.shape
     (5, 2, 2)
     """
 
@@ -41,69 +53,61 @@ class WishartChain:
     widths: tuple[int, ...]  # from the output down: N_L, ..., N_1
     between: Callable[[Matrices], Matrices] = lambda matrices: matrices
 
-    def scales(self, means: Sequence[np.ndarray] | None = None) -> list[Float[np.ndarray, "d d"]]:
-        """Each layer's scale where the layers above are at these means, or at the prior's."""
-        found = [self.top]
-        for layer in range(len(self.widths) - 1):
-            above = found[-1] if means is None else means[layer]
-            found.append(self.between(above[None])[0])
-        return found[: len(self.widths)]
-
     @property
     def regular(self) -> bool:
         """Whether all matrices are positive definite, so that they have densities."""
-        return all(n >= len(s) for n, s in zip(self.widths, self.scales(), strict=True))
+        scale = self.top[None]
+        for width in self.widths:
+            if width < scale.shape[1]:
+                return False
+            scale = self.between(scale)
+        return True
 
-    def untilted(self) -> Tilt:
-        """The prior."""
-        scales = self.scales()
-        return Tilt(tuple(scales if self.regular else [np.eye(len(s)) for s in scales]), 0.0)
+    def draw(self, count: int, tilt: Tilt | None, rng: np.random.Generator) -> Drawn:
+        """Draws from the prior; or, all but a tenth of them, tilted, one step or mean a layer.
 
-    def draw(self, count: int, tilt: Tilt, rng: np.random.Generator) -> Drawn:
-        """Draws, of which all but a tenth are tilted.
-
-        In logarithms and for wide layers a chain is a random walk of variances 1 / N, and data
-        know its end with a variance; so tilted layers are drawn as a walk's steps to a known end
-        are, Wishart with the mean and the freedom of those. Where matrices are singular, layers
-        draw W(mean / N, N) instead of W(I / N, N), between square roots of their scales.
+        Where matrices are singular, layers draw W(mean / N, N) instead of W(I / N, N), between
+        square roots of their scales.
         """
-        plain = rng.random(count) < PRIOR
+        plain = rng.random(count) < (1 if tilt is None else PRIOR)
         matrices = np.broadcast_to(self.top, (count, *self.top.shape))
         draw = self._step if self.regular else self._innovation
-        layers, tilted = [], np.zeros(count)
-        for layer in range(len(self.widths)):
-            scale = matrices if layer == 0 else self.between(matrices)
-            drawn, matrices, log_ratio = draw(layer, scale, tilt, plain, rng)
+        scales, layers, tilted = [], [], np.zeros(count)
+        for layer, width in enumerate(self.widths):
+            scales.append(matrices if layer == 0 else self.between(matrices))
+            own = None if tilt is None else tilt[layer]
+            drawn, matrices, log_ratio = draw(width, scales[-1], own, plain, rng)
             layers.append(drawn)
             tilted += log_ratio
-        return Drawn(matrices, layers, -np.logaddexp(np.log(PRIOR), np.log1p(-PRIOR) + tilted))
+        log_ratios = -np.logaddexp(np.log(PRIOR), np.log1p(-PRIOR) + tilted)
+        return Drawn(matrices, scales, layers, log_ratios if tilt is not None else 0 * tilted)
 
-    def _step(self, layer: int, scale: Matrices, tilt: Tilt, plain, rng):
+    def _step(self, width: int, scale: Matrices, step: Step | None, plain, rng):
         """A layer's matrix, twice, and the logarithm of the tilted over the prior's density."""
-        width, mean = self.widths[layer], tilt.means[layer]
-        left = sum(1 / other for other in self.widths[layer + 1 :])
-        # of the walk's way to its end, this step's part
-        part = tilt.tightness / (tilt.tightness * (1 + width * left) + width)
-        freedom = width / (1 - part)
-        apart = _apply(np.log, scale) - _apply(np.log, self.scales(tilt.means)[layer])
-        means = _apply(np.exp, _apply(np.log, mean) + (1 - part) * apart)
-        roots = _root(np.where(plain[:, None, None], scale, means))
-        matrices = _wisharts(roots, np.where(plain, width, freedom), rng)
-        log_ratio = _log_density(matrices, means, freedom) - _log_density(matrices, scale, width)
+        matrices = _wisharts(_root(scale), width, rng)
+        if step is None:
+            return matrices, matrices, 0.0
+        logs = step.frame.T @ apply(np.log, scale) @ step.frame
+        means = step.center + step.slope * (logs - step.middle)
+        noise = np.tril(rng.standard_normal(scale.shape))
+        noise = noise + np.tril(noise, -1).swapaxes(1, 2)
+        noise *= np.sqrt(TAILS / rng.chisquare(TAILS, len(scale)))[:, None, None]
+        moved = apply(np.exp, step.frame @ (means + step.spread * noise) @ step.frame.T)
+        matrices = np.where(plain[:, None, None], matrices, moved)
+        log_ratio = _log_step(matrices, means, step) - _log_wishart(matrices, scale, width)
         return matrices, matrices, log_ratio
 
-    def _innovation(self, layer: int, scale: Matrices, tilt: Tilt, plain, rng):
+    def _innovation(self, width: int, scale: Matrices, mean, plain, rng):
         """What a layer draws, its matrix, and the logarithm of the ratio of densities."""
-        width, mean = self.widths[layer], tilt.means[layer]
-        eye, root = np.eye(len(mean)), _root(scale)
-        roots = np.where(plain[:, None, None], eye, _root(mean))
-        drawn = _wisharts(roots, np.full(len(plain), width), rng)
+        eye, root = np.eye(scale.shape[1]), _root(scale)
+        mean = eye if mean is None else mean
+        drawn = _wisharts(np.where(plain[:, None, None], eye, _root(mean)), width, rng)
         fit = np.einsum("ij,sji->s", eye - np.linalg.inv(mean), drawn)
         return drawn, root @ drawn @ root, width / 2 * (fit - np.linalg.slogdet(mean)[1])
 
 
-def _apply(function: Callable[[np.ndarray], np.ndarray], matrices: np.ndarray) -> np.ndarray:
-    """A function of symmetric matrices, of their eigenvalues."""
+def apply(function: Callable[[np.ndarray], np.ndarray], matrices: np.ndarray) -> np.ndarray:
+    """A function of symmetric matrices, of their eigenvalues; log of what is at least tiny."""
     values, vectors = np.linalg.eigh(matrices)
     if function is np.log:
         values = np.maximum(values, np.finfo(float).tiny)
@@ -117,31 +121,54 @@ def _root(matrices: np.ndarray) -> np.ndarray:
     return (vectors * roots[..., None, :]) @ vectors.swapaxes(-1, -2)
 
 
-def _wisharts(roots: Matrices, freedom: np.ndarray, rng: np.random.Generator) -> Matrices:
-    """Draws of W(root root^T / freedom, freedom), by Bartlett's triangles where there can be.
+def _wisharts(roots: Matrices, width: int, rng: np.random.Generator) -> Matrices:
+    """Draws of W(root root^T / width, width), by Bartlett's triangles where there can be.
 
     Source: muirhead1982, Theorem 3.2.14.
     """
     count, size = roots.shape[:2]
-    if freedom.min() < size:  # whole, and one for all
-        factor = rng.standard_normal((count, size, int(freedom[0])))
+    if width < size:
+        factor = rng.standard_normal((count, size, width))
     else:
         factor = np.tril(rng.standard_normal((count, size, size)), -1)
-        squares = rng.chisquare(freedom[:, None] - np.arange(size))
+        squares = rng.chisquare(width - np.arange(size), (count, size))
         factor[:, np.arange(size), np.arange(size)] = np.sqrt(squares)
-    factor = roots @ factor / np.sqrt(freedom)[:, None, None]
+    factor = roots @ factor / np.sqrt(width)
     return factor @ factor.swapaxes(1, 2)
 
 
-def _log_density(matrices: Matrices, means: np.ndarray, freedom: float) -> Float[np.ndarray, " s"]:
-    """Of W(mean / freedom, freedom), but for a factor that all of them share.
+def _log_wishart(matrices: Matrices, scales: Matrices, width: int) -> Float[np.ndarray, " s"]:
+    """Of W(scale / width, width), beside the measure |A|^-(d+1)/2 dA.
 
     Source: muirhead1982, Theorem 3.2.1.
     """
-    size = matrices.shape[-1]
-    fit = np.trace(np.linalg.solve(means, matrices), axis1=1, axis2=2)
-    volumes = np.linalg.slogdet(matrices)[1] - np.linalg.slogdet(means)[1]
-    constant = freedom * size / 2 * np.log(freedom / 2) - scipy.special.multigammaln(
-        freedom / 2, size
-    )
-    return freedom / 2 * (volumes - fit) + constant
+    size, half = matrices.shape[-1], width / 2
+    fit = np.trace(np.linalg.solve(scales, matrices), axis1=1, axis2=2)
+    volumes = np.linalg.slogdet(matrices)[1] - np.linalg.slogdet(scales)[1]
+    constant = half * size * np.log(half) - scipy.special.multigammaln(half, size)
+    return half * (volumes - fit) + constant
+
+
+def _log_step(matrices: Matrices, means: Matrices, step: Step) -> Float[np.ndarray, " s"]:
+    """Of a step's draws, beside the measure |A|^-(d+1)/2 dA.
+
+    That measure is prod_{i<j} sinh(b_ij / 2) / (b_ij / 2) d(log A), where b_ij are differences of
+    the logarithms' eigenvalues.
+    """
+    values, vectors = np.linalg.eigh(matrices)
+    values = np.log(np.maximum(values, np.finfo(float).tiny))
+    turned = step.frame.T @ vectors
+    logs = (turned * values[:, None]) @ turned.swapaxes(1, 2)
+    below = np.tril_indices(values.shape[1])
+    fit = np.sum(((logs - means) / step.spread)[:, below[0], below[1]] ** 2, axis=1)
+    free, half = len(below[0]), TAILS / 2
+    density = (
+        scipy.special.gammaln(half + free / 2) - scipy.special.gammaln(half)
+        - free / 2 * np.log(np.pi * TAILS) - np.sum(np.log(step.spread[below]))
+        - (half + free / 2) * np.log1p(fit / TAILS)
+    )  # fmt: skip
+    apart = np.abs(values[:, below[0]] - values[:, below[1]]) / 2
+    apart = np.maximum(apart, 1e-8)
+    # log (sinh x / x), which is 0 on the diagonal
+    stretch = apart + np.log(-np.expm1(-2 * apart)) - np.log(2 * apart)
+    return density - np.sum(stretch, axis=1)

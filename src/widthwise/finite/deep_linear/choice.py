@@ -27,9 +27,9 @@ def evidence_grid(
 ) -> Choice:
     """Scores deep linear networks with one output by their evidence, and chooses the best.
 
-    >>> found = evidence_grid(np.eye(4), 3 * np.ones((4, 1)), (4, 64, math.inf), (1, 4))
+    >>> found = evidence_grid(np.eye(4), 3 * np.ones((4, 1)), (4, 64, np.inf), (1, 4))
     >>> found.log_evidence.round(1).tolist()
-    [[-14.5, -12.8], [-20.4, -17.6], [-21.7, -21.7]]
+    [[-14.6, -13.1], [-19.5, -16.8], [-21.7, -21.7]]
     >>> found.width, found.depth
     (4, 4)
 

@@ -2,8 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 from jaxtyping import Array, Float, Num
@@ -12,9 +11,9 @@ from widthwise.finite.deep_linear.chain import WishartChain
 from widthwise.finite.deep_linear.draws import Draws
 from widthwise.finite.deep_linear.kernels import KernelMixture
 from widthwise.run import Prediction
-from widthwise.solve.given import given_channels, given_noise, given_shape, given_targets
+from widthwise.solve.given import Widths, given_channels, given_noise, given_shape, given_targets
 
-Padding = Literal["circular", "zeros"]
+Padding = Literal["SAME", "CIRCULAR"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +21,8 @@ class ConvolutionMixture:
     """A Gaussian process whose kernel mixes the inputs' positions by a random matrix.
 
     >>> local = np.einsum("pi,qj->ijpq", np.eye(4)[:3], np.eye(4)[:3])
-    >>> found = convolution_mixture(local, np.ones((3, 1)), (8,), grid=(4,), filter=(3,), noise=1.0)
+    >>> shape = {"grid": (4,), "filter_shape": (3,)}
+    >>> found = convolution_mixture(local, np.ones((3, 1)), (8,), **shape, noise=1.0)
     >>> found.mean().shape
     (4, 4)
     """
@@ -72,12 +72,12 @@ class ConvolutionMixture:
 def convolution_mixture(
     local: Num[Array | np.ndarray, "..."],
     targets: Num[Array | np.ndarray, "..."],
-    channels: Sequence[int],
+    channels: Widths,
     *,
     grid: tuple[int, ...],
-    filter: tuple[int, ...],
+    filter_shape: tuple[int, ...],
     noise: float,
-    padding: Padding = "circular",
+    padding: str = "SAME",
     samples: int = 4000,
     seed: int = 0,
 ) -> ConvolutionMixture:
@@ -86,7 +86,7 @@ def convolution_mixture(
     >>> x = np.array([[1.0, 0.0, 0.0, 1.0], [0.0, 1.0, 0.0, -1.0]])
     >>> local = np.einsum("pi,qj->ijpq", x, x)
     >>> y = np.array([[1.0], [-1.0]])
-    >>> found = convolution_mixture(local, y, (3, 5), grid=(4,), filter=(3,), noise=0.5)
+    >>> found = convolution_mixture(local, y, (3, 5), grid=(4,), filter_shape=(3,), noise=0.5)
     >>> bool(found.draws.standard_error < 0.02)
     True
 
@@ -100,16 +100,16 @@ def convolution_mixture(
             of training rows; positions of a grid in the order of its last axis first.
         targets: (n, 1).
         channels: of the hidden layers, from the inputs to the output.
-        grid, filter: extents, of one or more axes.
+        grid, filter_shape: extents, of one or more axes.
         noise: variance of the noise on the targets, above 0.
-        padding: "circular", or "zeros" around filters of odd extents.
+        padding: "SAME", zeros around filters of odd extents, or "CIRCULAR".
         samples, seed: of the draws.
 
     Raises ValueError for shapes and channels that do not fit, and where fewer than 100 draws count.
 
     Source: bassetti2024, convolutional layers.
     """
-    taps = _taps(grid, filter, padding)
+    taps = _taps(grid, filter_shape, padding)
     size, rows = taps.shape[1], np.shape(local)[-1] if np.ndim(local) == 4 else 1
     local = given_shape("local", local, (size, size, rows, rows))
     targets = given_targets(targets, rows, f"local kernels {local.shape}")
@@ -133,21 +133,22 @@ def _mix(local: np.ndarray, matrices: np.ndarray) -> np.ndarray:
 
 
 def _taps(
-    grid: tuple[int, ...], filter: tuple[int, ...], padding: str
+    grid: tuple[int, ...], filter_shape: tuple[int, ...], padding: str
 ) -> Float[np.ndarray, "M S S"]:
     """For each tap, which position (column) each position (row) reads."""
-    if len(grid) != len(filter) or not grid or min(*grid, *filter) < 1:
+    if len(grid) != len(filter_shape) or not grid or min(*grid, *filter_shape) < 1:
         raise ValueError(
-            f"grid is {grid} and filter {filter}: give extents, at least 1, of the same axes."
+            f"grid is {grid} and filter_shape {filter_shape}: give extents, at least 1, of the "
+            "same axes."
         )
-    if padding not in ("circular", "zeros"):
-        raise ValueError(f"padding is {padding!r}: give 'circular' or 'zeros'.")
-    if padding == "zeros" and any(extent % 2 == 0 for extent in filter):
-        raise ValueError(f"filter is {filter}: with padding='zeros' give odd extents.")
+    if padding not in get_args(Padding):
+        raise ValueError(f"padding is {padding!r}: give 'SAME' or 'CIRCULAR'.")
+    if padding == "SAME" and any(extent % 2 == 0 for extent in filter_shape):
+        raise ValueError(f"filter_shape is {filter_shape}: with padding='SAME' give odd extents.")
     taps = np.ones((1, 1, 1))
-    for size, extent in zip(grid, filter, strict=True):
+    for size, extent in zip(grid, filter_shape, strict=True):
         offsets = np.arange(extent) - extent // 2
-        if padding == "zeros":
+        if padding == "SAME":
             along = np.stack([np.eye(size, k=offset) for offset in offsets])
         else:
             along = np.stack([np.roll(np.eye(size), offset, axis=1) for offset in offsets])

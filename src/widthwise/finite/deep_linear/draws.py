@@ -8,13 +8,15 @@ import scipy.optimize
 import scipy.special
 from jaxtyping import Float
 
-from widthwise.finite.deep_linear.chain import Drawn, Matrices, Tilt, WishartChain
+from widthwise.finite.deep_linear.chain import Matrices, Step, Tilt, WishartChain, apply
 
 PILOT = 1000  # draws of each step of the tilting
+FOR_EACH = 20  # more of them for each entry of a matrix that is fitted
 PART = 0.1  # of them the steps keep effective
 STEPS = 50
-SHRINK = 0.05  # of a mean is that of the step before, so that it has an inverse
-WIDER = 0.8  # of the freedom of the draws' spread, so that tails are reached
+SHRINK = 0.05  # of a mean is the prior's
+WIDER = 1.1  # times the variance that draws have, so that tails are reached
+SMALLEST = 1e-12  # of a variance of logarithms
 ROOM = 1 << 22  # numbers in an array that has some for each draw
 FEWEST = 100.0  # effective draws below which there is no answer
 
@@ -64,39 +66,45 @@ def posterior_draws(
     return Draws(drawn.matrices, weights, float(total - np.log(samples)), float(error), effective)
 
 
-def _tilted(chain: WishartChain, log_likelihood: LogLikelihood, rng: np.random.Generator) -> Tilt:
+def _tilted(
+    chain: WishartChain, log_likelihood: LogLikelihood, rng: np.random.Generator
+) -> Tilt | None:
     """A tilt to where the posterior is."""
-    tilt, power = chain.untilted(), 0.0
+    tilt, power, count = None, 0.0, PILOT
     for _ in range(STEPS):
-        drawn = chain.draw(PILOT, tilt, rng)
+        drawn = chain.draw(count, tilt, rng)
         levels = log_likelihood(drawn.matrices)
         power = _power(levels, drawn.log_ratios, power)
         weights = scipy.special.softmax(power * levels + drawn.log_ratios)
-        tilt = _moments(chain, drawn, weights, tilt)
+        fit = _step if chain.regular else _mean
+        tilt = [fit(*both, weights) for both in zip(drawn.scales, drawn.layers, strict=True)]
         if power == 1:
             return tilt
+        if chain.regular:
+            sizes = [found.shape[1] for found in drawn.layers]
+            count = PILOT + FOR_EACH * sum(size * (size + 1) // 2 for size in sizes)
     raise ValueError(
         f"Draws do not reach the posterior in {STEPS} steps: give fewer outputs or more noise, or "
         "use the proportional limit."
     )
 
 
-def _moments(chain: WishartChain, drawn: Drawn, weights: np.ndarray, before: Tilt) -> Tilt:
-    """The tilt with the means of weighted draws, and the tightness of the last one's spread."""
-    if not chain.widths:
-        return before
-    means = tuple(
-        SHRINK * old + (1 - SHRINK) * np.einsum("s,sij->ij", weights, layer)
-        for layer, old in zip(drawn.layers, before.means, strict=True)
-    )
-    if not chain.regular:
-        return Tilt(means, 0.0)
-    size = len(means[-1])
-    apart = np.linalg.solve(means[-1], drawn.layers[-1]) - np.eye(size)
-    # of W(mean / f, f) it is size (size + 1) / f, and for the prior's chain f = 1 / sum(1 / N)
-    spread = weights @ np.einsum("sij,sji->s", apart, apart)
-    freedom = WIDER * size * (size + 1) / spread
-    return Tilt(means, max(freedom - 1 / sum(1 / width for width in chain.widths), 0.0))
+def _step(scales: Matrices, matrices: Matrices, weights: np.ndarray) -> Step:
+    """The regression of a layer's logarithm on its scale's, entry by entry in the mean's frame."""
+    frame = np.linalg.eigh(np.einsum("s,sij->ij", weights, matrices))[1]
+    before, after = (frame.T @ apply(np.log, found) @ frame for found in (scales, matrices))
+    middle, center = (np.einsum("s,sij->ij", weights, found) for found in (before, after))
+    before, after = before - middle, after - center
+    power = np.einsum("s,sij->ij", weights, before**2)
+    slope = np.einsum("s,sij->ij", weights, before * after) / np.maximum(power, SMALLEST)
+    left = np.einsum("s,sij->ij", weights, (after - slope * before) ** 2)
+    return Step(frame, center, slope, middle, np.sqrt(WIDER * np.maximum(left, SMALLEST)))
+
+
+def _mean(scales: Matrices, matrices: Matrices, weights: np.ndarray) -> np.ndarray:
+    """The mean of what a layer draws, and a little of the prior's, so that it has an inverse."""
+    mean = np.einsum("s,sij->ij", weights, matrices)
+    return SHRINK * np.eye(len(mean)) + (1 - SHRINK) * mean
 
 
 def _power(levels: np.ndarray, log_ratios: np.ndarray, before: float) -> float:

@@ -7,19 +7,19 @@ from jaxtyping import Float, Num
 PER_WIDTH = 6  # nodes in one standard deviation of the saddle: aliasing is e^(-2 pi PER_WIDTH)
 FIRST, MOST = 12 * PER_WIDTH, 1 << 14  # nodes on one side of the saddle
 DROP = 40.0  # the integrand is e^-DROP of its top where the sum ends
-ALONE = 0.005  # curvature of the other factors, over the squared distance of the nearest pole
+GROWN = 4.0  # of DROP, what may grow where the line is bent
 FAR = 1e12
 BISECTIONS = 50
 
 
 def log_meijer(
-    log_z: Float[np.ndarray, "*z"], parameters: Num[np.ndarray, " m"]
+    log_z: Float[np.ndarray, "*z"] | float, parameters: Num[np.ndarray, " m"]
 ) -> Float[np.ndarray, "*z"]:
     """log G^{m,0}_{0,m}(z | b_1, ..., b_m) at z above zero, which are given by their logarithms.
 
     >>> log_z = np.log([0.5, 2.0])
     >>> np.exp(log_meijer(log_z, np.array([0.0, 0.5]))).round(6)  # sqrt(pi) e^(-2 sqrt z)
-    array([0.430912, 0.104748])
+    array([0.430913, 0.104762])
 
     It is the integral of z^-s prod_j Gamma(b_j + s) / (2 pi i) right of the poles, by the
     trapezoidal rule through the real saddle, where convergence is geometric in the number of nodes:
@@ -28,7 +28,7 @@ def log_meijer(
     log t at the last node's height t. Equal parameters cost as much as one.
 
     Args:
-        log_z: any array.
+        log_z: an array, or one number.
         parameters: real and finite.
 
     Source: bateman1953, eq. 5.3 (1); trefethen2014, Theorem 5.1 and section 15.
@@ -45,9 +45,9 @@ def log_meijer(
     top = scipy.special.gammaln(beyond + saddle) @ counts - saddle[:, 0] * flat
     curvatures = counts * scipy.special.polygamma(1, beyond + saddle)
     step = curvatures.sum(axis=1) ** -0.5 / (2 * saddle[:, 0] * PER_WIDTH)
-    # left of the saddle the other factors grow: the parabola is for where they hardly do
-    others = curvatures[:, 1:].sum(axis=1) * saddle[:, 0] ** 2
-    bend = (saddle[:, 0] < 1) & (others < ALONE)
+    # left of the saddle the other factors grow, by this at most where the first has decayed
+    growth = np.minimum(DROP**2 / 2 * curvatures * saddle**2, counts * beyond / 2).sum(axis=1)
+    bend = (saddle[:, 0] < 1) & (growth < GROWN)
     # where the saddle is far, the integrand is a Gaussian to more digits than the logarithm has
     sums = np.full_like(flat, PER_WIDTH * np.sqrt(2 * np.pi))
     left, nodes = np.flatnonzero(saddle[:, 0] < FAR), FIRST

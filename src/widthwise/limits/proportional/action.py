@@ -27,7 +27,8 @@ class Least(NamedTuple):
 def least_action(data: Data, widths: tuple[int, ...], size: int) -> Least:
     """Minimises the cost of the prior plus what data say, over positive definite matrices.
 
-    >>> least_action(lambda q: (2.0 * np.trace(q), 2.0 * np.eye(2)), (4,), 2).order.round(6).tolist()
+    >>> found = least_action(lambda q: (2.0 * np.trace(q), 2.0 * np.eye(2)), (4,), 2)
+    >>> found.order.round(6).tolist()
     [[0.666667, 0.0], [0.0, 0.666667]]
 
     By L-BFGS on the logarithm's diagonal and the rest of a triangular factor, from three multiples

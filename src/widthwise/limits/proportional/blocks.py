@@ -1,4 +1,4 @@
-"""One hidden layer as wide as there are data, whose kernel is linear in a matrix: patches, gates."""
+"""One hidden layer as wide as data are many, whose kernel mixes blocks: patches, or gates."""
 
 import dataclasses
 from typing import ClassVar
@@ -66,7 +66,7 @@ def proportional_blocks(
     >>> blocks = gate_blocks(np.eye(3), np.ones((3, 1)))
     >>> found = proportional_blocks(blocks, 2 * np.ones((3, 1)), 6, noise=0.5)
     >>> found.order.round(3).tolist()
-    [[1.431]]
+    [[1.405]]
 
     Q minimises N (tr Q - log |Q|) + log |A| + y^T A^-1 y, where A is sum_ij Q_ij blocks_ij + noise:
     the identity at infinite width. Errors at width N are of order 1 / N; `gated_mixture` and

@@ -1,6 +1,7 @@
 """The proportional limit's scale without noise, as a function of width and depth alone."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import scipy.optimize
@@ -27,12 +28,7 @@ def scale_at_depth(ratio: float, power: float, depth: int) -> float:
     if depth < 1:
         raise ValueError(f"depth is {depth}: give hidden layers, at least 1.")
 
-    def gap(log_u):
-        return 1 - math.exp(log_u) - ratio * (1 - power * math.exp(-depth * log_u))
-
-    # u lies between 1 and where the right side alone is 0, or where u alone is
-    reach = abs(math.log(power)) + math.log1p(ratio * (1 + power)) + 1
-    return math.exp(depth * float(scipy.optimize.brentq(gap, -reach, reach, xtol=1e-15)))
+    return _scale(lambda d: -math.expm1(d / depth) - ratio * (1 - power * math.exp(-d)), power)
 
 
 def scale_at_effective_depth(effective_depth: float, power: float) -> float:
@@ -54,12 +50,13 @@ def scale_at_effective_depth(effective_depth: float, power: float) -> float:
     Source: hanin2023, effective depth.
     """
     _check(effective_depth=effective_depth, power=power)
-    reach = abs(math.log(power)) + 1
+    return _scale(lambda d: -d - effective_depth * (1 - power * math.exp(-d)), power)
 
-    def gap(delta):
-        return delta + effective_depth * (1 - power * math.exp(-delta))
 
-    return math.exp(float(scipy.optimize.brentq(gap, -reach, reach, xtol=1e-15)))
+def _scale(gap: Callable[[float], float], power: float) -> float:
+    """exp(d) where the gap is zero, which is between 1, where its first part is, and the power."""
+    low, high = sorted((0.0, math.log(power)))
+    return math.exp(float(scipy.optimize.brentq(gap, low, high, xtol=1e-15)))
 
 
 def _check(**values: float) -> None:

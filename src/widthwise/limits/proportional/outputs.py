@@ -73,7 +73,7 @@ def proportional(
 
     >>> y = np.array([[1.0, -1.0], [2.0, -2.0], [1.0, 1.0]])
     >>> proportional(np.eye(3), y, (30, 30), noise=0.3).order.round(3).tolist()
-    [[1.036, -0.068], [-0.068, 1.036]]
+    [[1.068, -0.136], [-0.136, 1.068]]
 
     Q minimises sum_l N_l (tr Q_l - log |Q_l|) + log |Q x K + noise| + y^T (Q x K + noise)^-1 y,
     where Q is the product of the layers' Q_l: (1, 1) for one output, (k, k) for k. Errors at width
@@ -96,8 +96,10 @@ def proportional(
     """
     problem, finite = Turned.of(kernel, targets, noise), given_widths(widths)
     outputs = problem.targets.shape[1]
-    if problem.noise == 0 and len(problem.values) >= min(finite, default=math.inf) and (
-        np.linalg.matrix_rank(problem.targets) < outputs
+    if (
+        problem.noise == 0
+        and len(problem.values) >= min(finite, default=math.inf)
+        and (np.linalg.matrix_rank(problem.targets) < outputs)
     ):
         raise ValueError(
             f"The {outputs} columns of targets depend on each other and noise is 0: give noise "
