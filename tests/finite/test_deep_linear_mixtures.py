@@ -20,7 +20,8 @@ from widthwise.scaling import NTK
 
 NOISE, ROWS, INPUTS = 0.3, 3, 5
 X, Y, Y2, NEW = (
-    np.random.default_rng(1).normal(size=size) for size in ((ROWS, INPUTS), (ROWS, 1), (ROWS, 2), (1, INPUTS))
+    np.random.default_rng(1).normal(size=size)
+    for size in ((ROWS, INPUTS), (ROWS, 1), (ROWS, 2), (1, INPUTS))
 )  # fmt: skip
 KERNEL = X @ X.T / INPUTS
 GATES = np.random.default_rng(2).normal(size=(ROWS + 1, 2))
@@ -63,7 +64,8 @@ def gated(widths, count: int, rng) -> np.ndarray:
     signal = np.broadcast_to(np.vstack([X, NEW]), (count, ROWS + 1, INPUTS))
     for before, after in zip((INPUTS, *widths), (*widths, 1), strict=True):
         weights = rng.normal(size=(count, 2, after, before)) / math.sqrt(2 * before)
-        signal = sum(GATES[:, m, None] * (signal @ weights[:, m].swapaxes(1, 2)) for m in range(2))
+        each = [GATES[:, m, None] * (signal @ weights[:, m].swapaxes(1, 2)) for m in range(2)]
+        signal = each[0] + each[1]
     return signal[..., 0]
 
 
@@ -97,7 +99,8 @@ def test_several_outputs_are_those_of_drawn_weights(rng):
 
 @pytest.mark.parametrize("widths", [(2, 4), (1,), (4, 1, 3)])
 def test_one_output_of_several_is_the_scale_mixture(widths):
-    found, exact = (make(KERNEL, Y, widths, NOISE) for make in (outputs_mixture, scale_mixture))
+    found = outputs_mixture(KERNEL, Y, widths, NOISE)
+    exact = scale_mixture(KERNEL, Y, widths, NOISE)
     assert abs(found.log_evidence - exact.log_evidence) < 4 * found.draws.standard_error
     np.testing.assert_allclose(found.mean().item(), exact.moment(1), rtol=0.1)
     cross = NEW @ X.T / INPUTS
@@ -133,12 +136,26 @@ def test_many_draws_count_where_data_are_strong(rng):
     y = np.linalg.cholesky(kernel) @ rng.normal(size=(60, 2)) @ np.array([[2.0, 1.0], [0.0, 0.7]])
     found = outputs_mixture(kernel, y, (100, 50, 20), 0.1)
     assert found.draws.effective > 1000
-    found, exact = (
-        make(kernel, y[:, :1], (30, 30), 0.1) for make in (outputs_mixture, scale_mixture)
-    )
+    found = outputs_mixture(kernel, y[:, :1], (30, 30), 0.1)
+    exact = scale_mixture(kernel, y[:, :1], (30, 30), 0.1)
     assert found.draws.effective > 2000
     assert abs(found.log_evidence - exact.log_evidence) < 4 * found.draws.standard_error
     np.testing.assert_allclose(found.mean().item(), exact.moment(1), rtol=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("widths, outputs", [((100,), 10), ((100,) * 5, 5)])
+def test_many_draws_count_of_many_outputs(widths, outputs, rng):
+    x = rng.normal(size=(160, 200))
+    kernel = x @ x.T / 200
+    mixing = 1.3 * np.eye(outputs) + 0.2 * rng.normal(size=(outputs, outputs))
+    y = np.linalg.cholesky(kernel) @ rng.normal(size=(160, outputs)) @ mixing
+    y += 0.3 * rng.normal(size=y.shape)
+    found = outputs_mixture(kernel, y, widths, 0.1)
+    again = outputs_mixture(kernel, y, widths, 0.1, seed=1)
+    assert found.draws.effective > 400
+    error = math.hypot(found.draws.standard_error, again.draws.standard_error)
+    assert abs(found.log_evidence - again.log_evidence) < 4 * error
 
 
 def test_seeds_decide():

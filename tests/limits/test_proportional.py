@@ -80,7 +80,8 @@ def test_with_noise_the_distance_to_the_exact_posterior_falls_as_the_width():
     for width in (25, 100, 400):
         kernel, y = regression(width // 2 + 4)
         train, cross, y = kernel[:-4, :-4], kernel[-4:, :-4], y[:-4]
-        limit, exact = (make(train, y, (width,), 0.2) for make in (proportional, scale_mixture))
+        limit = proportional(train, y, (width,), 0.2)
+        exact = scale_mixture(train, y, (width,), 0.2)
         apart.append(width * (exact.moment(1) - limit.order.item()))
         values = [one.predict(cross).value for one in (limit, exact)]
         predicted.append(width * np.abs(values[0] - values[1]).max())
@@ -140,7 +141,8 @@ def test_the_least_of_two_valleys():
     kernel = np.ones((30, 30)) + 1e-3 * np.eye(30)
     for size in (0.01, 3.0):
         y = np.full((30, 1), size)
-        limit, exact = (make(kernel, y, (200,) * 4, 0.1) for make in (proportional, scale_mixture))
+        limit = proportional(kernel, y, (200,) * 4, 0.1)
+        exact = scale_mixture(kernel, y, (200,) * 4, 0.1)
         assert abs(limit.order.item() - exact.moment(1)) < 0.05
 
 
@@ -266,8 +268,10 @@ def test_refusals_of_blocks_and_depths():
     with pytest.raises(ValueError, match="of position_kernels"):
         patch_blocks(np.ones((2, 2, 3)))
     for words, asked in (
-        ("ratio is -1", (-1.0, 2.0, 1)), ("power is 0", (0.5, 0.0, 1)), ("depth is 0", (0.5, 2.0, 0))
-    ):  # fmt: skip
+        ("ratio is -1", (-1.0, 2.0, 1)),
+        ("power is 0", (0.5, 0.0, 1)),
+        ("depth is 0", (0.5, 2.0, 0)),
+    ):
         with pytest.raises(ValueError, match=words):
             scale_at_depth(*asked)
     with pytest.raises(ValueError, match="effective_depth is nan"):

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.special
 from jaxtyping import Float
+from scipy.special import multigammaln  # type: ignore[attr-defined]
 
 Matrices = Float[np.ndarray, "s d d"]
 # Of all draws, this part comes from the prior itself, so that no weight is over 1 / PRIOR.
@@ -145,7 +146,7 @@ def _log_wishart(matrices: Matrices, scales: Matrices, width: int) -> Float[np.n
     size, half = matrices.shape[-1], width / 2
     fit = np.trace(np.linalg.solve(scales, matrices), axis1=1, axis2=2)
     volumes = np.linalg.slogdet(matrices)[1] - np.linalg.slogdet(scales)[1]
-    constant = half * size * np.log(half) - scipy.special.multigammaln(half, size)
+    constant = half * size * np.log(half) - multigammaln(half, size)
     return half * (volumes - fit) + constant
 
 

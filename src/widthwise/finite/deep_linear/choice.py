@@ -52,5 +52,5 @@ def evidence_grid(
     table = np.array(
         [[log_evidence(problem, given_widths((n,) * d)) for d in depths] for n in widths]
     )
-    row, column = np.unravel_index(np.argmax(table), table.shape)
+    row, column = divmod(int(np.argmax(table)), len(depths))
     return Choice(table, widths[row], depths[column])

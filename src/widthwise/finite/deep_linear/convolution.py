@@ -147,7 +147,7 @@ def _taps(
         raise ValueError(f"filter_shape is {filter_shape}: with padding='SAME' give odd extents.")
     taps = np.ones((1, 1, 1))
     for size, extent in zip(grid, filter_shape, strict=True):
-        offsets = np.arange(extent) - extent // 2
+        offsets = range(-(extent // 2), extent - extent // 2)
         if padding == "SAME":
             along = np.stack([np.eye(size, k=offset) for offset in offsets])
         else:

@@ -119,7 +119,7 @@ def _power(levels: np.ndarray, log_ratios: np.ndarray, before: float) -> float:
         return 1.0
     if short(before) <= 0:  # the tilt was too rough: stay, and take the mean again
         return before
-    return float(scipy.optimize.brentq(short, before, 1.0))
+    return float(scipy.optimize.brentq(short, before, 1.0))  # type: ignore[arg-type]
 
 
 def parts(count: int, size: int) -> list[slice]:

@@ -43,7 +43,7 @@ class KernelMixture:
 
     def predict(self, cross: Kernels, prior: Kernels | None) -> Prediction:
         """Mean (m, 1) and covariance (m, m) at new rows, of their kernels as functions of A."""
-        value, square = 0.0, 0.0
+        value, square = np.zeros(()), np.zeros(())
         for part in parts(len(self.draws.weights), len(self.targets) ** 2):
             matrices, weights = self.draws.matrices[part], self.draws.weights[part]
             beside = cross(matrices)
@@ -57,7 +57,7 @@ class KernelMixture:
                     "s,sij->ij", weights, within + means @ means.swapaxes(1, 2)
                 )
         covariance = None if prior is None else square - value @ value.T
-        return Prediction(np.asarray(value), covariance, GIVEN)
+        return Prediction(value, covariance, GIVEN)
 
 
 def _lower(kernels: np.ndarray, noise: float) -> np.ndarray:

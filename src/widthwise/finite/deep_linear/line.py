@@ -55,5 +55,5 @@ def _window(log_density, low: float, high: float) -> tuple[float, float]:
         at = np.linspace(low, high, NODES + 1)
         logs = log_density(at)
         kept = np.flatnonzero(logs >= logs.max() - DROP)
-        low, high = at[max(kept[0] - 1, 0)], at[min(kept[-1] + 1, NODES)]
-    return float(low), float(high)
+        low, high = float(at[max(kept[0] - 1, 0)]), float(at[min(kept[-1] + 1, NODES)])
+    return low, high

@@ -60,7 +60,9 @@ def least_action(data: Data, widths: tuple[int, ...], size: int) -> Least:
         entries = np.where(diagonal, np.log(start) / 2, 0.0)
         run = scipy.optimize.minimize(
             objective, entries, jac=True, method="L-BFGS-B",
-            options={"maxiter": STEPS, "maxfun": 2 * STEPS, "maxcor": 30, "ftol": 0.0, "gtol": 1e-11},
+            options={
+                "maxiter": STEPS, "maxfun": 2 * STEPS, "maxcor": 30, "ftol": 0.0, "gtol": 1e-11,
+            },
         )  # fmt: skip
         found.append(run)
     best = min(found, key=lambda run: run.fun)

@@ -56,7 +56,8 @@ def scale_at_effective_depth(effective_depth: float, power: float) -> float:
 def _scale(gap: Callable[[float], float], power: float) -> float:
     """exp(d) where the gap is zero, which is between 1, where its first part is, and the power."""
     low, high = sorted((0.0, math.log(power)))
-    return math.exp(float(scipy.optimize.brentq(gap, low, high, xtol=1e-15)))
+    found = scipy.optimize.brentq(gap, low, high, xtol=1e-15)
+    return math.exp(found)  # type: ignore[arg-type]
 
 
 def _check(**values: float) -> None:

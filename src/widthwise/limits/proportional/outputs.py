@@ -5,7 +5,7 @@ import math
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, Num
 
 from widthwise.limits.proportional.action import Order, least_action
 from widthwise.run import OutputsPrediction
