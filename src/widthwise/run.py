@@ -28,6 +28,14 @@ class Prediction(NamedTuple):
         return np.sqrt(np.maximum(np.diagonal(self.covariance), 0.0))
 
 
+class OutputsPrediction(NamedTuple):
+    """Values at new points; `covariance` between the outputs at each of them, if known."""
+
+    value: Float[np.ndarray, "m k"]
+    covariance: Float[np.ndarray, "m k k"] | None
+    given: str  # what value and covariance are conditioned on
+
+
 class AbstractState(abc.ABC):
     """Everything that prediction needs; plain arrays and values, so that it can be pickled."""
 

@@ -11,8 +11,7 @@ from widthwise.limits.descent import descent_of, frozen_refusal, largest_stable_
 from widthwise.limits.nngp import GIVEN
 from widthwise.run import Prediction
 from widthwise.solve import cholesky
-
-ASYMMETRY = 1e-4  # of an entry over the largest one: kernels may come in float32
+from widthwise.solve.given import given_cross, given_noise, given_problem, given_shape
 
 
 class Descended(NamedTuple):
@@ -58,9 +57,9 @@ def descend(
     """
     if isinstance(learner, GradientDescent) and (sentence := frozen_refusal(learner)) is not None:
         raise ValueError(sentence)
-    kernel, targets = _sides(kernel, targets)
+    kernel, targets = given_problem(kernel, targets)
     outputs = targets.shape[1]
-    cross = np.empty((0, len(kernel))) if cross is None else _cross(cross, len(kernel))
+    cross = np.empty((0, len(kernel))) if cross is None else given_cross(cross, len(kernel))
     start = _zeros_or("start", start, (len(kernel), outputs))
     new_start = _zeros_or("new_start", new_start, (len(cross), outputs))
     if isinstance(learner, GradientDescent) and learner.lr is None:
@@ -97,56 +96,18 @@ def condition(
 
     Source: rasmussen2006, eqs. (2.25) and (2.26).
     """
-    if not (np.isfinite(noise) and noise >= 0):
-        raise ValueError(f"noise is {noise}: give a variance, at least 0.")
-    kernel, targets = _sides(kernel, targets)
-    cross = _cross(cross, len(kernel))
+    noise = given_noise(noise)
+    kernel, targets = given_problem(kernel, targets)
+    cross = given_cross(cross, len(kernel))
     factor = cholesky(kernel + noise * np.eye(len(kernel)))
     jitter = f", and a jitter of {factor.jitter:g} of the diagonal" if factor.jitter else ""
     value, covariance = cross @ factor.solve(targets), None
     if prior is not None:
         half = factor.half(cross.T)
-        prior = _shaped("prior", prior, (len(cross), len(cross)))
+        prior = given_shape("prior", prior, (len(cross), len(cross)))
         covariance = prior - half.T @ half
     return Prediction(value, covariance, GIVEN + jitter)
 
 
-def _sides(kernel, targets) -> tuple[np.ndarray, np.ndarray]:
-    """The kernel of the training rows, symmetric to the last digit, and their targets."""
-    kernel = np.asarray(kernel, dtype=np.float64)
-    if kernel.ndim != 2 or len(kernel) != kernel.shape[1] or not len(kernel):
-        raise ValueError(
-            f"kernel has shape {kernel.shape}: give that of all training rows, (n, n)."
-        )
-    if not np.abs(kernel - kernel.T).max() <= ASYMMETRY * np.abs(kernel).max():
-        raise ValueError(
-            "kernel is not finite and symmetric: give that of the training rows against themselves."
-        )
-    targets = np.asarray(targets, dtype=np.float64)
-    if targets.ndim != 2 or len(targets) != len(kernel):
-        raise ValueError(
-            f"targets have shape {targets.shape} and kernel {kernel.shape}: give a row for each of "
-            "its rows and a column for each output."
-        )
-    return (kernel + kernel.T) / 2, targets
-
-
-def _cross(cross, rows: int) -> np.ndarray:
-    cross = np.asarray(cross, dtype=np.float64)
-    if cross.ndim != 2 or cross.shape[1] != rows:
-        raise ValueError(
-            f"cross has shape {cross.shape}: give new rows against the {rows} training rows, "
-            f"(m, {rows})."
-        )
-    return cross
-
-
 def _zeros_or(name: str, values, shape: tuple[int, int]) -> np.ndarray:
-    return np.zeros(shape) if values is None else _shaped(name, values, shape)
-
-
-def _shaped(name: str, values, shape: tuple[int, int]) -> np.ndarray:
-    values = np.asarray(values, dtype=np.float64)
-    if values.shape != shape:
-        raise ValueError(f"{name} has shape {values.shape}: give {shape}.")
-    return values
+    return np.zeros(shape) if values is None else given_shape(name, values, shape)
