@@ -8,7 +8,7 @@ import scipy.optimize
 import scipy.special
 from jaxtyping import Float
 
-from widthwise.finite.deep_linear.chain import Matrices, Step, Tilt, WishartChain, apply
+from widthwise.finite.deep_linear.chain import Matrices, Step, Tilt, WishartChain, logarithms
 
 PILOT = 1000  # draws of each step of the tilting
 FOR_EACH = 20  # more of them for each entry of a matrix that is fitted
@@ -92,7 +92,7 @@ def _tilted(
 def _step(scales: Matrices, matrices: Matrices, weights: np.ndarray) -> Step:
     """The regression of a layer's logarithm on its scale's, entry by entry in the mean's frame."""
     frame = np.linalg.eigh(np.einsum("s,sij->ij", weights, matrices))[1]
-    before, after = (frame.T @ apply(np.log, found) @ frame for found in (scales, matrices))
+    before, after = (frame.T @ logarithms(found) @ frame for found in (scales, matrices))
     middle, center = (np.einsum("s,sij->ij", weights, found) for found in (before, after))
     before, after = before - middle, after - center
     power = np.einsum("s,sij->ij", weights, before**2)
