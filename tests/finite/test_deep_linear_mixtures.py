@@ -19,8 +19,9 @@ from widthwise.network import Conv
 from widthwise.scaling import NTK
 
 NOISE, ROWS, INPUTS = 0.3, 3, 5
+RNG = np.random.default_rng(1)
 X, Y, Y2, NEW = (
-    np.random.default_rng(1).normal(size=size)
+    RNG.normal(size=size)
     for size in ((ROWS, INPUTS), (ROWS, 1), (ROWS, 2), (1, INPUTS))
 )  # fmt: skip
 KERNEL = X @ X.T / INPUTS

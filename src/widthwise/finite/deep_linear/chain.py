@@ -81,19 +81,19 @@ class WishartChain:
             layers.append(drawn)
             tilted += log_ratio
         log_ratios = -np.logaddexp(np.log(PRIOR), np.log1p(-PRIOR) + tilted)
-        return Drawn(matrices, scales, layers, log_ratios if tilt is not None else 0 * tilted)
+        return Drawn(matrices, scales, layers, log_ratios)
 
     def _step(self, width: int, scale: Matrices, step: Step | None, plain, rng):
         """A layer's matrix, twice, and the logarithm of the tilted over the prior's density."""
         matrices = _wisharts(_root(scale), width, rng)
         if step is None:
             return matrices, matrices, 0.0
-        logs = step.frame.T @ apply(np.log, scale) @ step.frame
+        logs = step.frame.T @ logarithms(scale) @ step.frame
         means = step.center + step.slope * (logs - step.middle)
         noise = np.tril(rng.standard_normal(scale.shape))
         noise = noise + np.tril(noise, -1).swapaxes(1, 2)
         noise *= np.sqrt(TAILS / rng.chisquare(TAILS, len(scale)))[:, None, None]
-        moved = apply(np.exp, step.frame @ (means + step.spread * noise) @ step.frame.T)
+        moved = _exponentials(step.frame @ (means + step.spread * noise) @ step.frame.T)
         matrices = np.where(plain[:, None, None], matrices, moved)
         log_ratio = _log_step(matrices, means, step) - _log_wishart(matrices, scale, width)
         return matrices, matrices, log_ratio
@@ -107,12 +107,16 @@ class WishartChain:
         return drawn, root @ drawn @ root, width / 2 * (fit - np.linalg.slogdet(mean)[1])
 
 
-def apply(function: Callable[[np.ndarray], np.ndarray], matrices: np.ndarray) -> np.ndarray:
-    """A function of symmetric matrices, of their eigenvalues; log of what is at least tiny."""
+def logarithms(matrices: np.ndarray) -> np.ndarray:
+    """Of symmetric positive definite matrices."""
     values, vectors = np.linalg.eigh(matrices)
-    if function is np.log:
-        values = np.maximum(values, np.finfo(float).tiny)
-    return (vectors * function(values)[..., None, :]) @ vectors.swapaxes(-1, -2)
+    logs = np.log(np.maximum(values, np.finfo(float).tiny))
+    return (vectors * logs[..., None, :]) @ vectors.swapaxes(-1, -2)
+
+
+def _exponentials(matrices: np.ndarray) -> np.ndarray:
+    values, vectors = np.linalg.eigh(matrices)
+    return (vectors * np.exp(values)[..., None, :]) @ vectors.swapaxes(-1, -2)
 
 
 def _root(matrices: np.ndarray) -> np.ndarray:

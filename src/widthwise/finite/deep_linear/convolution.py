@@ -93,7 +93,9 @@ def convolution_mixture(
     The network is convolutions of stride 1 and one dense readout of all positions and channels,
     each weight's variance one over its fan-in. Given its weights but the first layer's, outputs are
     N(0, sum_ij A_ij local_ij): data mix pairs of positions, not one scale. A is the end of a chain
-    of Wishart matrices, one a hidden layer, between which it is averaged along the filter.
+    of Wishart matrices, one a hidden layer, between which it is averaged along the filter. Where
+    data are strong, draws reach the posterior of a few positions behind one hidden layer only, and
+    others are refused: use `proportional_blocks`.
 
     Args:
         local: (S, S, n, n), x_i . x'_j / C_0 for all pairs of the inputs' S positions, of all pairs

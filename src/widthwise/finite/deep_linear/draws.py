@@ -8,12 +8,12 @@ import scipy.optimize
 import scipy.special
 from jaxtyping import Float
 
-from widthwise.finite.deep_linear.chain import Matrices, Step, Tilt, WishartChain, apply
+from widthwise.finite.deep_linear.chain import Matrices, Step, Tilt, WishartChain, logarithms
 
 PILOT = 1000  # draws of each step of the tilting
 FOR_EACH = 20  # more of them for each entry of a matrix that is fitted
 PART = 0.1  # of them the steps keep effective
-STEPS = 50
+STEPS, STAYS = 50, 6  # all, and those at the same power after which there is no hope
 SHRINK = 0.05  # of a mean is the prior's
 WIDER = 1.1  # times the variance that draws have, so that tails are reached
 SMALLEST = 1e-12  # of a variance of logarithms
@@ -70,29 +70,32 @@ def _tilted(
     chain: WishartChain, log_likelihood: LogLikelihood, rng: np.random.Generator
 ) -> Tilt | None:
     """A tilt to where the posterior is."""
-    tilt, power, count = None, 0.0, PILOT
+    tilt, power, count, stays = None, 0.0, PILOT, 0
     for _ in range(STEPS):
         drawn = chain.draw(count, tilt, rng)
         levels = log_likelihood(drawn.matrices)
-        power = _power(levels, drawn.log_ratios, power)
+        before, power = power, _power(levels, drawn.log_ratios, power)
+        stays = stays + 1 if power == before else 0
         weights = scipy.special.softmax(power * levels + drawn.log_ratios)
         fit = _step if chain.regular else _mean
         tilt = [fit(*both, weights) for both in zip(drawn.scales, drawn.layers, strict=True)]
         if power == 1:
             return tilt
+        if stays == STAYS:
+            break
         if chain.regular:
             sizes = [found.shape[1] for found in drawn.layers]
             count = PILOT + FOR_EACH * sum(size * (size + 1) // 2 for size in sizes)
     raise ValueError(
-        f"Draws do not reach the posterior in {STEPS} steps: give fewer outputs or more noise, or "
-        "use the proportional limit."
+        "Draws do not reach the posterior, whose matrices are too many or too large for the data: "
+        "give fewer layers, outputs, positions or gates, more noise, or use the proportional limit."
     )
 
 
 def _step(scales: Matrices, matrices: Matrices, weights: np.ndarray) -> Step:
     """The regression of a layer's logarithm on its scale's, entry by entry in the mean's frame."""
     frame = np.linalg.eigh(np.einsum("s,sij->ij", weights, matrices))[1]
-    before, after = (frame.T @ apply(np.log, found) @ frame for found in (scales, matrices))
+    before, after = (frame.T @ logarithms(found) @ frame for found in (scales, matrices))
     middle, center = (np.einsum("s,sij->ij", weights, found) for found in (before, after))
     before, after = before - middle, after - center
     power = np.einsum("s,sij->ij", weights, before**2)

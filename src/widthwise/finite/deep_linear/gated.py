@@ -96,7 +96,9 @@ def gated_mixture(
     Each layer but the first has M matrices of weights, one a gate, and multiplies its inputs h(x)
     by their mean weighted with fixed g(x): sum_m g_m(x) W_m h(x) / sqrt(M), variances one over the
     fan-in; so does the first. Outputs are N(0, kernel(A)) given a matrix A of gates, whose size is
-    M to the power of the depth, at most 512: the end of a chain of Wishart matrices.
+    M to the power of the depth, at most 512: the end of a chain of Wishart matrices. Where data are
+    strong, draws reach the posterior of small matrices only, and others are refused: use
+    `proportional_blocks`.
 
     Args:
         kernel: (n, n), x . x' / N_0 of the training rows.

@@ -44,7 +44,8 @@ class KernelMixture:
     def predict(self, cross: Kernels, prior: Kernels | None) -> Prediction:
         """Mean (m, 1) and covariance (m, m) at new rows, of their kernels as functions of A."""
         value, square = np.zeros(()), np.zeros(())
-        for part in parts(len(self.draws.weights), len(self.targets) ** 2):
+        most = max(cross(self.draws.matrices[:1]).shape[1:])
+        for part in parts(len(self.draws.weights), most**2):
             matrices, weights = self.draws.matrices[part], self.draws.weights[part]
             beside = cross(matrices)
             lower = _lower(self.kernels(matrices), self.noise)
