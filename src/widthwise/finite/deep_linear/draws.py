@@ -9,6 +9,7 @@ import scipy.special
 from jaxtyping import Float
 
 from widthwise.finite.deep_linear.chain import Matrices, Step, Tilt, WishartChain, logarithms
+from widthwise.finite.deep_linear.line import log_sum
 
 PILOT = 1000  # draws of each step of the tilting
 FOR_EACH = 20  # more of them for each entry of a matrix that is fitted
@@ -54,7 +55,7 @@ def posterior_draws(
     tilt = _tilted(chain, log_likelihood, rng)
     drawn = chain.draw(samples, tilt, rng)
     logs = log_likelihood(drawn.matrices) + drawn.log_ratios
-    total = scipy.special.logsumexp(logs)
+    total = log_sum(logs)
     weights = np.exp(logs - total)
     effective = 1 / float(np.sum(weights**2))
     if effective < FEWEST:
@@ -115,8 +116,8 @@ def _power(levels: np.ndarray, log_ratios: np.ndarray, before: float) -> float:
 
     def short(power: float) -> float:
         logs = power * levels + log_ratios
-        both = 2 * scipy.special.logsumexp(logs) - scipy.special.logsumexp(2 * logs)
-        return float(both) - np.log(PART * len(levels))
+        both = 2 * log_sum(logs) - log_sum(2 * logs)
+        return both - np.log(PART * len(levels))
 
     if short(1.0) >= 0:
         return 1.0

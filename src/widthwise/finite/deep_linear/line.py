@@ -34,7 +34,7 @@ def line_rule(log_density: Callable[[Line], Line], low: float, high: float) -> t
     while nodes <= MOST:
         at = np.linspace(low, high, nodes + 1)
         logs = log_density(at) + np.log((high - low) / nodes)
-        total = scipy.special.logsumexp(logs)
+        total = log_sum(logs)
         if abs(total - before) <= TOLERANCE * max(1.0, abs(total)):
             return at, logs
         nodes, before = 2 * nodes, total
@@ -57,3 +57,8 @@ def _window(log_density, low: float, high: float) -> tuple[float, float]:
         kept = np.flatnonzero(logs >= logs.max() - DROP)
         low, high = float(at[max(kept[0] - 1, 0)]), float(at[min(kept[-1] + 1, NODES)])
     return low, high
+
+
+def log_sum(logs: Float[np.ndarray, " n"]) -> float:
+    """log of the sum of exp(logs)."""
+    return float(np.asarray(scipy.special.logsumexp(logs)))

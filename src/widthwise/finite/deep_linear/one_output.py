@@ -8,7 +8,7 @@ import numpy as np
 import scipy.special
 from jaxtyping import Array, Float, Num
 
-from widthwise.finite.deep_linear.line import line_rule
+from widthwise.finite.deep_linear.line import line_rule, log_sum
 from widthwise.finite.deep_linear.meijer import log_meijer
 from widthwise.run import Prediction
 from widthwise.solve.given import Widths, given_cross, given_shape, given_widths
@@ -119,9 +119,9 @@ def scale_mixture(
     """
     problem, finite = one_output_of(kernel, targets, noise), given_widths(widths)
     log_scales, logs = _posterior(problem, finite)
-    total = scipy.special.logsumexp(logs)
+    total = log_sum(logs)
     return ScaleMixture(
-        problem, finite, _closed_form(problem, finite) if problem.noise == 0 else float(total),
+        problem, finite, _closed_form(problem, finite) if problem.noise == 0 else total,
         np.exp(log_scales), np.exp(logs - total),
     )  # fmt: skip
 
@@ -140,7 +140,7 @@ def log_evidence(problem: Turned, widths: tuple[int, ...]) -> float:
     """log p(y) of a problem with one output: closed without noise, or by the nodes."""
     if problem.noise == 0:
         return _closed_form(problem, widths)
-    return float(scipy.special.logsumexp(_posterior(problem, widths)[1]))
+    return log_sum(_posterior(problem, widths)[1])
 
 
 def _posterior(problem: Turned, widths: tuple[int, ...]):
