@@ -20,7 +20,7 @@ files = pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(S
 # Who stands on whom: a module imports from shelves below its own, or from its own folder.
 SHELVES = [
     {"settings", "refusal", "place", "progress", "solve", "lookup", "store", "memory", "resources"},
-    {"scaling", "learner", "entrywise", "schedule", "projection"},
+    {"scaling", "learner", "entrywise", "schedule", "projection", "inference"},
     {"run", "problem", "data"},
     {"network"},
     {"kernels"},
@@ -41,6 +41,7 @@ ALLOWED = {
     ("lookup", "learner"): "as above",
     ("lookup", "schedule"): "as above",
     ("lookup", "projection"): "as above",
+    ("lookup", "inference"): "as above",
     ("lookup", "limits"): "as above",
     ("lookup", "measure"): "as above",
     ("lookup", "data"): "as above",

@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 _MODULES = ("data", "finite", "kernels", "limits", "measure", "network", "reporting")
 _HOMES = {
     "family": ("Family", "Member"),
+    "inference": ("Inducing", "Sampling"),
     "kernels": ("MonteCarlo", "kernel_matrix"),
     "learner": ("Adam", "GradientDescent", "GradientFlow", "Posterior", "SignDescent"),
     "projection": ("Projection",),

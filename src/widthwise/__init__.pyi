@@ -9,6 +9,8 @@ from . import network as network
 from . import reporting as reporting
 from .family import Family as Family
 from .family import Member as Member
+from .inference import Inducing as Inducing
+from .inference import Sampling as Sampling
 from .kernels import MonteCarlo as MonteCarlo
 from .kernels import kernel_matrix as kernel_matrix
 from .learner import Adam as Adam

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 import equinox as eqx
 
 from widthwise import settings
+from widthwise.inference import Inducing, Sampling
 from widthwise.projection import Projection, projection_of
 from widthwise.schedule import AbstractSchedule, Constant
 
@@ -234,7 +235,12 @@ class Posterior(AbstractLearner):
             nu times `times` features for each copy of the outputs, where every copy has a
             likelihood of its own, that of the targets, and the number of copies grows with the
             width. inf leaves the features as they were drawn. The objective grows as nu falls
-            whatever the data, so that nu is chosen by validation.
+            whatever the data, so that nu is chosen by validation. A tuple has one for each hidden
+            layer.
+        likelihood: "gaussian", classes as numbers, or "categorical", the softmax of one output for
+            each class.
+        inducing: at width inf, stands for all rows through a few points.
+        sampling: at finite widths, how networks with nonlinearities are sampled.
     """
 
     kind: ClassVar[str] = "posterior"
@@ -243,7 +249,10 @@ class Posterior(AbstractLearner):
     kernel: Literal["nngp", "ntk"] = "nngp"
     criterion: Criterion = "evidence"
     prior: Literal["network", "deep_gp"] = "network"
-    nu: float = 1.0
+    nu: float | tuple[float, ...] = 1.0
+    likelihood: Literal["gaussian", "categorical"] = "gaussian"
+    inducing: Inducing | None = None
+    sampling: Sampling = Sampling()
 
     def __check_init__(self):
         if self.noise is not None:
@@ -255,8 +264,14 @@ class Posterior(AbstractLearner):
                 f"criterion is {self.criterion!r}: choose 'evidence' or 'leave_one_out'."
             )
         settings.one_of(self, "prior", ("network", "deep_gp"))
-        if self.nu != math.inf:
-            settings.number(self, "nu", above=0)
+        settings.one_of(self, "likelihood", ("gaussian", "categorical"))
+        for nu in self.nu if isinstance(self.nu, tuple) else (self.nu,):
+            if not (settings.is_number(nu) or nu == math.inf) or nu < 0:
+                raise ValueError(f"nu of Posterior is {self.nu!r}: give numbers from 0 to inf.")
+        if not isinstance(self.inducing, Inducing | None):
+            raise TypeError(f"inducing is {self.inducing!r}: give a value such as Inducing(100).")
+        if not isinstance(self.sampling, Sampling):
+            raise TypeError(f"sampling is {self.sampling!r}: give a value such as Sampling().")
 
 
 def _check_fraction(learner, name: str) -> None:

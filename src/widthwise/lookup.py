@@ -90,11 +90,12 @@ def learner_named(name: str, **settings: Any) -> Any:
 
 
 def part_named(name: str, **settings: Any) -> Any:
-    """A setting that has settings of its own: a schedule, or a projection."""
-    from widthwise import projection, schedule
+    """A setting with settings of its own: a schedule, a projection, how a posterior is found."""
+    from widthwise import inference, projection, schedule
 
-    choices = offered(schedule, schedule.AbstractSchedule) | {"Projection": projection.Projection}
-    return make(name, choices, "schedule or projection", settings)
+    others = (projection.Projection, inference.Inducing, inference.Sampling)
+    choices = offered(schedule, schedule.AbstractSchedule) | {x.__name__: x for x in others}
+    return make(name, choices, "schedule, projection or way to a posterior", settings)
 
 
 def layer_named(name: str, **settings: Any) -> Any:
