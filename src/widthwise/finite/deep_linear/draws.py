@@ -49,7 +49,7 @@ def posterior_draws(
 
     Raises ValueError where fewer than 100 draws would be effective.
 
-    Source: owen2000, section 3; delmoral2006, section 3.3.
+    Source: owen2000, defensive mixtures; delmoral2006, tempering.
     """
     rng = np.random.default_rng(seed)
     tilt = _tilted(chain, log_likelihood, rng)

@@ -31,7 +31,7 @@ def log_meijer(
         log_z: an array, or one number.
         parameters: real and finite.
 
-    Source: bateman1953, eq. 5.3 (1); trefethen2014, Theorem 5.1 and section 15.
+    Source: bateman1953, eq. 5.3 (1); trefethen2014, Theorem 5.1.
     """
     # sorted, so that the first has the rightmost poles
     values, counts = np.unique(np.asarray(parameters, dtype=float), return_counts=True)
