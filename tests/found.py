@@ -52,6 +52,7 @@ def shrunk(h):
     return h - jnp.clip(h, -0.5, 0.5)
 
 
+CLIPPED = network.Elementwise(fn=clipped, kinks=(-1.0, 0.5), degree=100)
 VARIANTS = [
     network.LeakyRelu(0.3),
     network.LeakyRelu(-0.5),
@@ -64,7 +65,7 @@ VARIANTS = [
     network.Polynomial((0.5, -1.0, 0.3, 0.2)),
     network.RectifiedMonomial(0),
     network.RectifiedMonomial(3),
-    network.Elementwise(fn=clipped, kinks=(-1.0, 0.5), degree=100),
+    CLIPPED,
     network.Elementwise(fn=shrunk, kinks=(-0.5, 0.5)),
     *(f for f, usual in zip(MOVED, NONLINEARITIES, strict=True) if f != usual),
 ]

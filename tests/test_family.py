@@ -45,7 +45,7 @@ CLASSES = ww.GradientDescent(steps=15, loss="cross_entropy")
         pytest.param(PLAIN, ww.Standard(), marks=pytest.mark.slow),
         pytest.param(BATCHES, ww.NTK(), marks=pytest.mark.slow),
         (BATCHES, ww.Standard()),
-        (CLASSES, ww.NTK()),
+        pytest.param(CLASSES, ww.NTK(), marks=pytest.mark.slow),
         pytest.param(CLASSES, ww.Standard(), marks=pytest.mark.slow),
     ],
     ids=repr,

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from found import EVERYONE, NONLINEARITIES, input_scale
+from found import CLIPPED, EVERYONE, NONLINEARITIES, input_scale
 from gaussian import alone, derivative, expectation, kinks_of, reach_of
 
 from widthwise.kernels import kernel_matrix
@@ -19,11 +19,11 @@ from widthwise.scaling import NTK
 
 everyone = pytest.mark.parametrize("f", EVERYONE, ids=repr)
 # Of whole networks, whose compilation takes seconds: by default of every class at its defaults, and
-# of the functions of users.
+# of a function of users.
 every_class = pytest.mark.parametrize(
     "f",
     [
-        f if f in NONLINEARITIES or isinstance(f, AbstractQuadrature)
+        f if f in NONLINEARITIES or f == CLIPPED
         else pytest.param(f, marks=pytest.mark.slow)
         for f in EVERYONE
     ],

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from compositions import refuses
+from slowly import cases_of
 
 from widthwise.kernels import kernel_diagonal, kernel_matrix, rules
 from widthwise.network import (
@@ -44,7 +45,7 @@ FLAT = {
 POOLED = Conv() >> Relu() >> AveragePool() >> SelfAttention() >> Relu() >> GlobalAveragePool()
 
 
-@pytest.mark.parametrize("name", FLAT)
+@pytest.mark.parametrize("name", cases_of(FLAT, ("convolution", "multiplied", "added")))
 @pytest.mark.parametrize("others", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_all_pairs_hold_the_same_pairs(name, others, rng, monkeypatch):
     net = FLAT[name] >> Readout()

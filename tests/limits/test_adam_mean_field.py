@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from slowly import cases_of
 
 from widthwise.finite import FiniteNetwork, train
 from widthwise.finite.optimiser import optimiser
@@ -93,7 +94,7 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", cases_of(CASES, ("plain", "at rest", "learner", "signs")))
 def test_particles_are_a_finite_network_with_these_weights(case):
     """All conventions at once: the finite optimiser trains a network of the drawn particles."""
     network, scaling, learner, k = CASES[case]

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compositions import drawn, refuses
+from slowly import cases_of
 
 from widthwise.finite import FiniteNetwork
 from widthwise.kernels import kernel_diagonal, kernel_matrix
@@ -64,15 +65,11 @@ FILLED = {
 }
 
 
-ALWAYS = (
-    "dense", "windows", "normalised", "attention", "positions", "heads", "cut", "two grids",
-)  # fmt: skip
+ALWAYS = ("dense", "normalised", "attention", "cut", "two grids")
 CROSSED = ("windows", "normalised", "attention", "two grids")
 
 
-@pytest.mark.parametrize(
-    "name", [n if n in ALWAYS else pytest.param(n, marks=pytest.mark.slow) for n in FILLED]
-)
+@pytest.mark.parametrize("name", cases_of(FILLED, ALWAYS))
 def test_a_sequence_is_what_it_is_when_filled_up(name, rng, getkey):
     net = FILLED[name]
     short = rng.normal(size=(3, 4, 2))
@@ -105,12 +102,10 @@ MISSING = {
 }
 
 
-QUICK = ("windows", "normalised", "attention", "a sum of branches")
+QUICK = ("windows", "attention")
 
 
-@pytest.mark.parametrize(
-    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in MISSING]
-)
+@pytest.mark.parametrize("name", cases_of(MISSING, QUICK))
 def test_wide_networks_agree(name, rng, getkey):
     x = rng.normal(size=(3, 6, 2))
     x[0, 4:], x[1, 1], x[2, 5:] = 0.0, 0.0, 0.0

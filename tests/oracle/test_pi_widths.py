@@ -62,6 +62,7 @@ def test_the_limit_is_theirs(known):
     np.testing.assert_allclose(found, known["inf_test_out"], rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_networks_are_as_far_from_it_as_theirs(known):
     widths, gaps = (64, 256, 1024), []
     for width in widths:

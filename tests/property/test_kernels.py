@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 from found import NONLINEARITIES
+from slowly import cases
 
 from widthwise.kernels import kernel_matrix, rules
 from widthwise.network import Abs, Dense, Elementwise, Identity, LeakyRelu, Readout, Relu
@@ -32,7 +33,7 @@ def random_network(seed: int):
     return net >> CHEAP[rng.integers(len(CHEAP))] >> Readout()
 
 
-SEEDS = pytest.mark.parametrize("seed", range(3))
+SEEDS = pytest.mark.parametrize("seed", cases([0], range(1, 12)))
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def test_tiles_and_switch(case, monkeypatch):
         np.testing.assert_array_equal(two, two.T)
 
 
-@pytest.mark.parametrize("f", [Relu(), Abs(), LeakyRelu(0.2)], ids=repr)
+@pytest.mark.parametrize("f", cases([LeakyRelu(0.2)], [Relu(), Abs()]), ids=repr)
 def test_homogeneous_networks_scale(f, rng):
     """K(s x, t y) = s t K(x, y) without biases, at every depth; weight variances factor out."""
     x = rng.normal(size=(6, 3))

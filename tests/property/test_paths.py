@@ -216,7 +216,7 @@ def grid_step(rng, shape, biased):
     return one_of(rng, (linear, linear >> kink(rng), linear >> kink(rng), linear >> kink(rng)))
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, 5])
+@pytest.mark.parametrize("seed", [3, 5])
 def test_paths_agree_with_the_rules(seed, monkeypatch):
     check(drawn(seed), monkeypatch)
 
@@ -231,7 +231,7 @@ def test_most_fast_paths_apply(make, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 4, *range(6, 200)])
+@pytest.mark.parametrize("seed", [0, 1, 2, 4, *range(6, 200)])
 def test_paths_agree_with_the_rules_on_many(seed, monkeypatch):
     check(drawn(seed), monkeypatch)
 
