@@ -15,8 +15,13 @@ def folder_for(folder: Path) -> Iterator[Path]:
 
     When the work fails, whatever was made here and is still empty is taken away again.
 
-    Raises ValueError where nothing can be written.
+    Raises ValueError where nothing can be written, and for the name of a page.
     """
+    if folder.suffix.lower() == ".html" or folder.parent.suffix.lower() == ".html":
+        raise ValueError(
+            f"{folder} is named like a page, and the output is a folder that will hold one: leave "
+            ".html out."
+        )
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     standing = next(path for path in (folder, *folder.parents) if path.exists())
     if not standing.is_dir():

@@ -235,6 +235,7 @@ def test_places_that_cannot_be_written(refused, call, tmp_path, monkeypatch, com
     refused([*words, "--out", "good.csv/out"], "as good.csv is a file")
     if command == "compare":
         refused([*words, "--out", "good.csv"], "as good.csv is a file")
+        refused([*words, "--out", "some.html"], "is named like a page")
     else:
         (tmp_path / "folder").mkdir()
         refused([*words, "--out", "folder"], "is a folder: name a file")

@@ -209,8 +209,9 @@ def grid_step(rng, shape, biased):
     taps = tuple(int(rng.integers(1, 5)) for _ in shape)
     inside = tuple(min(pair) for pair in zip(taps, shape, strict=True))
     weights = affine(rng, biased)
+    steps = tuple(int(rng.integers(1, 3)) for _ in shape)
     linear = one_of(rng, (
-        Conv(taps, padding="SAME", **weights), Conv(taps, padding="SAME", **weights),
+        Conv(taps, padding="SAME", **weights), Conv(taps, steps, padding="SAME", **weights),
         Conv(inside, padding="VALID", **weights), Dense(**weights),
     ))  # fmt: skip
     return one_of(rng, (linear, linear >> kink(rng), linear >> kink(rng), linear >> kink(rng)))

@@ -149,6 +149,10 @@ class ImagesPath(AbstractPath):
                 side.total = variance.sum(axis=(1, 2))
                 break
             h, w = stage.pooled
+            if stage.strided:  # one position a window, which is not apart from itself
+                side.pooled.append(np.zeros((len(x), h, w), self.kind))
+                variance = variance[:, :: stage.step[0], :: stage.step[1]]
+                continue
             apart = np.empty((len(x), h, w), self.kind)
             for start in range(0, len(x), LANES):
                 group = np.arange(start, min(start + LANES, len(x)))
@@ -168,15 +172,16 @@ class ImagesPath(AbstractPath):
         images, sums = (one.x, two.x), np.zeros((2, LANES))
         pair = self._pair(one.length, two.length)
         before = (np.zeros((0, 0, 0, 0, LANES), self.kind),) * 2
-        after = before
+        after, rounded = before, self.kind(0)
         for number, stage in enumerate(self.plan.stages[:stages]):
             h, w = stage.pooled
             after = tuple(np.zeros((h, w, h, w, LANES), self.kind) for _ in range(2))
             through(
                 images, before, self.packed[number], one.grids[number], two.grids[number],
-                pair, stage.shape, stage.reach, stage.window, after, sums, self._work(stage),
-                (*self.series, self.series[2] if number else self.kind(0)),
+                pair, stage.shape, (stage.reach, stage.step), stage.window, after, sums,
+                self._work(stage), (*self.series, rounded),
             )  # fmt: skip
+            rounded = rounded if stage.strided else self.series[2]
             images = (np.zeros((0, 1, 1), self.kind),) * 2
             if number + 1 < stages:
                 before = self._apart(stage, after, one.pooled[number], two.pooled[number])
@@ -250,7 +255,8 @@ def _lengths(plan: Plan, x: Float[np.ndarray, "n h w c"]) -> Float[np.ndarray, "
         for kind, _, numbers, _ in stage.operations:
             gain = numbers[0] + numbers[1] / 2 if kind == KINK else numbers[0]
             variance = (gain or 1.0) * variance + (0 if kind == KINK else numbers[7])
-        variance = variance * (stage.scale * math.prod(stage.window) ** 2 or 1.0)
+        seen = math.prod(stage.window) // math.prod(stage.step)
+        variance = variance * (stage.scale * seen**2 or 1.0)
     return np.sqrt(np.where(variance > 0, variance, 1))
 
 

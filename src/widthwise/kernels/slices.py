@@ -206,18 +206,22 @@ def _collect(row, found, w, lanes):
 
 @njit(nogil=True, cache=True, fastmath=FREELY)
 @no_type_check
-def _pool(work, h, w, lanes, at, window, after_d, after_t):
-    """Adds a slice to the pairs of windows that its positions lie in."""
+def _pool(work, h, w, lanes, at, window, step, after_d, after_t):
+    """Adds a slice to the pairs of windows that its positions lie in; with steps, only where both
+    are the first of their windows, for their displacement is so many windows."""
     edge, d, t, _, _ = work
     y1, x1, y2, x2 = at
     rows, columns = after_d.shape[0], after_d.shape[1]
     for i in range(h):
+        if (y1 + i) % step[0] != 0:
+            continue
         p, q = (y1 + i) // window[0], (y2 + i) // window[0]
         row_d, row_t = d[edge + i, edge * lanes :], t[edge + i, edge * lanes :]
         # counted on, for a division takes as long as the sums
         r, a, s, b = x1 // window[1], x1 % window[1], x2 // window[1], x2 % window[1]
         for j in range(w):
-            if p < rows and q < rows and r < columns and s < columns:
+            first = step[1] == 1 or a == 0
+            if first and p < rows and q < rows and r < columns and s < columns:
                 _accumulate(row_d[j * lanes :], after_d[p, r, q, s], lanes)
                 _accumulate(row_t[j * lanes :], after_t[p, r, q, s], lanes)
             a, b = a + 1, b + 1
@@ -241,7 +245,8 @@ def through(
     one, two: `Grids` of both sides.
     pair: of the reciprocals of both images' lengths, the product, and half of the square of their
         difference; rows of a lane each, as long as the widest of a slice.
-    shape: of the grid in front; reach: the largest displacement along each axis.
+    shape: of the grid in front; reach: the largest displacement along each axis, a multiple of the
+        second, by which displacements grow.
     window: of the pooling behind; (0, 0) where D and T of all pairs are summed.
     after: as `before`, of the pooled grid; sums: (2, lanes) in float64.
     work: edge, and four buffers.
@@ -255,8 +260,9 @@ def through(
     lanes = sums.shape[1]
     half = stage[2][0, 5]
     part = np.empty((2, lanes), d.dtype)
-    for dy in range(-reach[0], reach[0] + 1):
-        for dx in range(-reach[1], reach[1] + 1):
+    most, step = reach
+    for dy in range(-most[0], most[0] + 1, step[0]):
+        for dx in range(-most[1], most[1] + 1, step[1]):
             h, w = shape[0] - abs(dy), shape[1] - abs(dx)
             y1, x1 = max(0, -dy), max(0, -dx)
             at = (y1, x1, y1 + dy, x1 + dx)
@@ -276,7 +282,7 @@ def through(
                     row_t[j * lanes : (j + 1) * lanes] = before_t[y1 + i, p, y1 + dy + i, q]
             h, w = _evolve(work, h, w, lanes, stage, one, two, at, pair, series)
             if window[0] > 0:
-                _pool(work, h, w, lanes, at, window, after_d, after_t)
+                _pool(work, h, w, lanes, at, window, step, after_d, after_t)
                 continue
             part[:] = 0
             for i in range(h):

@@ -60,21 +60,28 @@ class Operation(NamedTuple):
 
 class Stage(NamedTuple):
     """Operations, and the pooling behind them: pairs of its windows are `scale` times sums. The
-    last one has no windows."""
+    last one has no windows. Of a filter with strides only the first position of each window is
+    there: `step` is its strides then, and (1, 1) for poolings."""
 
     operations: tuple[Operation, ...]
     shape: Shape
     end: Shape
     window: Shape
     scale: float
-    reach: Shape
+    reach: Shape  # the largest displacement along each axis that is needed
+    step: Shape = (1, 1)
+
+    @property
+    def strided(self) -> bool:
+        return self.step != (1, 1)
 
     @property
     def pooled(self) -> Shape:
         """The grid of windows; none behind the last stage."""
         if self.window == (0, 0):
             return (0, 0)
-        return self.end[0] // self.window[0], self.end[1] // self.window[1]
+        (h, w), (rows, columns), (down, along) = self.end, self.window, self.step
+        return (h + down - 1) // rows, (w + along - 1) // columns
 
     def packed(self, kind: type):
         """Kinds, sizes and numbers of the operations, as compiled code reads them."""
@@ -102,19 +109,41 @@ def planned(network: AbstractLayer, own, grid: tuple[int, ...]) -> Plan:
     ]
     stages, operations, begun = [], [], shape
     for number, (layer, weights) in enumerate(layers):
-        pool = _pool(layer, shape, rank)
+        pool, step = _pool(layer, shape, rank), (1, 1)
         if pool is None:
             operations.append(_operation(layer, weights, shape, rank))
-            shape = operations[-1].left
-            continue
+            shape, step = operations[-1].left, _strides(layer, rank)
+            if step == (1, 1):
+                continue
+            pool = step, 1.0, shape
         window, scale, reach = pool
         operations = operations or [_nothing(shape)]
-        stages.append(Stage(tuple(operations), begun, shape, window, scale, reach))
+        stages.append(Stage(tuple(operations), begun, shape, window, scale, reach, step))
         if window == (0, 0):
-            return Plan(tuple(stages), _affine(layers[number + 1 :]))
+            return Plan(_reaching(stages), _affine(layers[number + 1 :]))
         begun = shape = stages[-1].pooled
         operations = []
     raise NotApplicable("no pooling and no Flatten makes one vector of all positions")
+
+
+def _strides(layer: AbstractLayer, rank: int) -> Shape:
+    if not isinstance(layer, Conv) or layer.strides is None:
+        return (1, 1)
+    return (1,) * (2 - rank) + layer.strides  # type: ignore[return-value]
+
+
+def _reaching(stages: list[Stage]) -> tuple[Stage, ...]:
+    """Stages that go as far as those behind them need: windows that lie d apart hold positions
+    that lie up to (d + 1) windows apart, or, where only the first of each is there, d."""
+    found = [stages[-1]]
+    for stage in reversed(stages[:-1]):
+        reach = []
+        for axis, needed in enumerate(found[0].reach):
+            window, step = stage.window[axis], stage.step[axis]
+            most = needed * window + window - step
+            reach.append(min(most, (stage.shape[axis] - 1) // step * step))
+        found.insert(0, stage._replace(reach=tuple(reach)))
+    return tuple(found)
 
 
 def _pool(layer: AbstractLayer, shape: Shape, rank: int) -> tuple[Shape, float, Shape] | None:
@@ -148,8 +177,8 @@ def _operation(layer: AbstractLayer, weights, shape: Shape, rank: int) -> Operat
         return Operation(KINK, (1, 1, 0, 0, 0, 0), numbers, shape)
     if isinstance(layer, Conv):
         taps = layer.taps(shape[2 - rank :])
-        if any(one.stride != 1 or one.circular for one in taps):
-            raise NotApplicable(f"{layer!r} has strides, or goes round")
+        if any(one.circular for one in taps):
+            raise NotApplicable(f"{layer!r} goes round")
     elif isinstance(layer, Dense):
         taps = (Taps(1, 1, 0, 0),) * rank
     else:
