@@ -26,6 +26,7 @@ from widthwise.network import (
 )
 
 BLOCK = Conv() >> Relu()
+ROUND = Conv(padding="CIRCULAR") >> Relu()
 NETWORKS = {
     "pooled at the end": BLOCK >> BLOCK >> GlobalAveragePool() >> Readout(),
     "flat": BLOCK >> Identity() >> Conv((2, 3), bias_variance=0.2) >> Relu() >> Flatten()
@@ -39,6 +40,10 @@ NETWORKS = {
     >> Abs() >> Conv() >> GlobalAveragePool() >> Readout(),
     "strides and windows": BLOCK >> Conv((1, 2), strides=(2, 1), padding="VALID") >> Relu()
     >> AveragePool((1, 2)) >> BLOCK >> Flatten() >> Readout(),
+    "circular": ROUND >> Conv((2, 3), padding="CIRCULAR", bias_variance=0.2) >> Relu()
+    >> AveragePool((2, 4)) >> BLOCK >> GlobalAveragePool() >> Readout(),
+    "circular behind windows": BLOCK >> AveragePool((1, 2)) >> ROUND >> Dense() >> Abs()
+    >> Flatten() >> Readout(),
     "position by position": Conv((3, 2)) >> Relu() >> Dense() >> ABRelu(0.3, 1.0)
     >> GlobalSumPool() >> Readout(),
 }  # fmt: skip
@@ -93,7 +98,9 @@ def test_sequences_are_images_of_one_row(small, rng):
 @pytest.mark.parametrize(("net", "reason"), [
     (Conv() >> Erf() >> Flatten() >> Readout(), "Erf() is none of its layers"),
     (Conv() >> LayerNorm() >> Relu() >> Flatten() >> Readout(), "LayerNorm() is none"),
-    (Conv(padding="CIRCULAR") >> Relu() >> Flatten() >> Readout(), "goes round"),
+    (Conv((2, 2), (1, 2), "CIRCULAR") >> Flatten() >> Readout(), "go round stand beside strides"),
+    (ROUND >> BLOCK >> Flatten() >> Readout(), "or others that do not"),
+    (Conv((13, 1), padding="CIRCULAR") >> Flatten() >> Readout(), "more than once"),
     (BLOCK >> AveragePool((2, 2), (1, 1)) >> Flatten() >> Readout(), "overlap"),
     (BLOCK >> Flatten() >> Dense() >> Relu() >> Readout(), "Relu() stands behind the positions"),
     (Masked() >> BLOCK >> GlobalAveragePool() >> Readout(), "positions may be missing"),

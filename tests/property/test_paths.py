@@ -190,9 +190,9 @@ def on_grids(rng):
     if rng.integers(4) == 0:
         reader = Unflatten(shape, channels=channels, channels_first=bool(rng.integers(2)))
         rows = rows.reshape(len(rows), -1)
-    net = reader
+    net, beyond = reader, one_of(rng, ("SAME", "SAME", "CIRCULAR"))
     for _ in range(rng.integers(1, 6)):
-        net = net >> grid_step(rng, extents(net, rows), biased)
+        net = net >> grid_step(rng, extents(net, rows), biased, beyond)
     net = net >> one_of(rng, (Flatten(), GlobalAveragePool(), GlobalSumPool()))
     behind = Identity(), Readout(**affine(rng, biased)), Dense(**affine(rng, biased)) >> Readout()
     return net >> one_of(rng, behind), rows
@@ -202,7 +202,7 @@ def extents(net, rows):
     return net.signal(input_signal(rows.shape[1:])).shape
 
 
-def grid_step(rng, shape, biased):
+def grid_step(rng, shape, biased, beyond):
     window = tuple(int(rng.integers(1, min(s, 3) + 1)) for s in shape)
     if rng.integers(3) == 0 and max(shape) > 2:
         return one_of(rng, (AveragePool, SumPool))(window)
@@ -211,7 +211,7 @@ def grid_step(rng, shape, biased):
     weights = affine(rng, biased)
     steps = tuple(int(rng.integers(1, 3)) for _ in shape)
     linear = one_of(rng, (
-        Conv(taps, padding="SAME", **weights), Conv(taps, steps, padding="SAME", **weights),
+        Conv(taps, padding=beyond, **weights), Conv(taps, steps, padding="SAME", **weights),
         Conv(inside, padding="VALID", **weights), Dense(**weights),
     ))  # fmt: skip
     return one_of(rng, (linear, linear >> kink(rng), linear >> kink(rng), linear >> kink(rng)))

@@ -54,10 +54,12 @@ class Side:
         total: sums over positions of the variances at the end, in float64.
     """
 
-    def __init__(self, x: Float[np.ndarray, "n h w c"], length: np.ndarray, kind: type):
+    def __init__(
+        self, x: Float[np.ndarray, "n h w c"], length: np.ndarray, kind: type, around: bool
+    ):
         self.length = length
-        x = x / math.sqrt(x.shape[3])
-        self.x = np.ascontiguousarray(x.transpose(0, 1, 3, 2), kind)
+        x = x.transpose(0, 1, 3, 2) / math.sqrt(x.shape[3])
+        self.x = np.ascontiguousarray(np.tile(x, (2, 1, 2)) if around else x, kind)
         self.grids: list[Grids] = []
         self.pooled: list[np.ndarray] = []
         self.total = np.zeros(len(x))
@@ -141,7 +143,8 @@ class ImagesPath(AbstractPath):
         length = _lengths(self.plan, x)
         inverse = 1 / length[:, None, None]
         x = inverse[..., None] * x
-        side, variance = Side(x, length, self.kind), np.mean(x**2, axis=3)
+        side = Side(x, length, self.kind, self.plan.stages[0].around)
+        variance = np.mean(x**2, axis=3)
         for number, stage in enumerate(self.plan.stages):
             grids, variance = _variances(stage, variance, inverse**2, self.edge)
             side.grids.append(Grids(*(part.astype(self.kind) for part in grids)))
@@ -178,8 +181,8 @@ class ImagesPath(AbstractPath):
             after = tuple(np.zeros((h, w, h, w, LANES), self.kind) for _ in range(2))
             through(
                 images, before, self.packed[number], one.grids[number], two.grids[number],
-                pair, stage.shape, (stage.reach, stage.step), stage.window, after, sums,
-                self._work(stage), (*self.series, rounded),
+                pair, (stage.shape, stage.reach, stage.step, stage.around), stage.window, after,
+                sums, self._work(stage), (*self.series, rounded),
             )  # fmt: skip
             rounded = rounded if stage.strided else self.series[2]
             images = (np.zeros((0, 1, 1), self.kind),) * 2
@@ -252,7 +255,7 @@ def _lengths(plan: Plan, x: Float[np.ndarray, "n h w c"]) -> Float[np.ndarray, "
     """About the size of features at the end; 1 where all of them are 0, all along."""
     variance = np.mean(x**2, axis=(1, 2, 3))
     for stage in plan.stages:
-        for kind, _, numbers, _ in stage.operations:
+        for kind, _, numbers, *_ in stage.operations:
             gain = numbers[0] + numbers[1] / 2 if kind == KINK else numbers[0]
             variance = (gain or 1.0) * variance + (0 if kind == KINK else numbers[7])
         seen = math.prod(stage.window) // math.prod(stage.step)
@@ -270,21 +273,25 @@ def _variances(stage: Stage, variance: np.ndarray, bias: np.ndarray, edge: int):
     (n, h, w), count = variance.shape, len(stage.operations)
     front = np.zeros((n, count, h + 2 * edge, w + 2 * edge))
     mean, root, back = np.zeros((3, n, count, h, w))
-    for op, (kind, sizes, numbers, (rows, columns)) in enumerate(stage.operations):
+    for op, (kind, sizes, numbers, (rows, columns), around) in enumerate(stage.operations):
         if kind == KINK:
             own = np.sqrt(np.maximum(variance, 0))
             root[:, op, :rows, :columns] = own
             back[:, op, :rows, :columns] = _inverse(own)
             variance = (numbers[0] + numbers[1] / 2) * variance
             continue
-        taps_h, taps_w, *around = sizes
+        taps_h, taps_w, *beyond = sizes
         front[:, op, edge : edge + rows, edge : edge + columns] = variance
-        wide = np.pad(variance, ((0, 0), around[:2], around[2:]))
+        padding = "wrap" if around else "constant"
+        wide = np.pad(variance, ((0, 0), beyond[:2], beyond[2:]), padding)
         seen = np.lib.stride_tricks.sliding_window_view(wide, (taps_h, taps_w), (1, 2))
         variance = seen.mean(axis=(3, 4))
         mean[:, op, : variance.shape[1], : variance.shape[2]] = variance
         variance = numbers[0] * variance + numbers[7] * bias
-    return Grids(front, mean, root, back), variance
+    found = Grids(front, mean, root, back)
+    if stage.around:  # once more, for positions that go round
+        found = Grids(*(np.tile(part, (2, 2)) for part in found))
+    return found, variance
 
 
 def _windows(variance: np.ndarray, stage: Stage) -> np.ndarray:

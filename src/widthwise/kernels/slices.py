@@ -121,27 +121,59 @@ def _kink(d, t, root1, root2, back1, back2, n, numbers, series):
 
 @njit(nogil=True, cache=True, fastmath=FREELY)
 @no_type_check
-def _filter(work, h, w, lanes, sizes, numbers, front, mean, at, pair):
-    """A filter on a slice of h by w; gives its new extents. Outside the slice K is 0, and D half of
-    the variances that are there."""
-    edge, d, t, passed_d, passed_t = work
-    taps_h, taps_w, low_h, high_h, low_w, high_w = sizes
+def _wrap(rows, h, w, lanes, edge, sizes):
+    """A slice once more beyond its edges."""
+    _, _, low_h, high_h, low_w, high_w = sizes
+    first, last = edge * lanes, (edge + w) * lanes
+    low, high = low_w * lanes, high_w * lanes
+    for i in range(h):
+        row = rows[edge + i]
+        row[first - low : first] = row[last - low : last]
+        row[last : last + high] = row[first : first + high]
+    for i in range(low_h):
+        rows[edge - low_h + i, first - low : last + high] = rows[
+            edge + h - low_h + i, first - low : last + high
+        ]
+    for i in range(high_h):
+        rows[edge + h + i, first - low : last + high] = rows[edge + i, first - low : last + high]
+
+
+@njit(nogil=True, cache=True, fastmath=FREELY)
+@no_type_check
+def _surround(work, h, w, lanes, sizes, front, at, half):
+    """Outside the slice K is 0, and D half of the variances that are there."""
+    edge, d, t, _, _ = work
     y1, x1, y2, x2 = at
-    half, each = numbers[5], numbers[6]
-    rows, columns = h + low_h + high_h, w + low_w + high_w
+    _, _, low_h, high_h, low_w, high_w = sizes
     left, right = (edge - low_w) * lanes, (edge + w) * lanes
-    for i in range(rows):
+    for i in range(h + low_h + high_h):
         at_d, at_t = d[edge - low_h + i], t[edge - low_h + i]
         one = front[0][edge + y1 - low_h + i, x1 * lanes :]
         two = front[1][edge + y2 - low_h + i, x2 * lanes :]
         if i < low_h or i >= low_h + h:
-            n = columns * lanes
+            n = (w + low_w + high_w) * lanes
             _half_sum(one[left:], two[left:], at_d[left:], n, half)
             at_t[left : left + n] = 0
             continue
         _half_sum(one[left:], two[left:], at_d[left:], low_w * lanes, half)
         _half_sum(one[right:], two[right:], at_d[right:], high_w * lanes, half)
         at_t[right : right + high_w * lanes] = 0
+
+
+@njit(nogil=True, cache=True, fastmath=FREELY)
+@no_type_check
+def _filter(work, h, w, lanes, sizes, numbers, front, mean, at, pair, around):
+    """A filter on a slice of h by w; gives its new extents."""
+    edge, d, t, passed_d, passed_t = work
+    taps_h, taps_w, low_h, high_h, low_w, high_w = sizes
+    y1, x1, y2, x2 = at
+    each, left = numbers[6], (edge - low_w) * lanes
+    if around:
+        _wrap(d, h, w, lanes, edge, sizes)
+        _wrap(t, h, w, lanes, edge, sizes)
+    else:
+        _surround(work, h, w, lanes, sizes, front, at, numbers[5])
+    rows, columns = h + low_h + high_h, w + low_w + high_w
     h, w = rows - taps_h + 1, columns - taps_w + 1
     n = w * lanes
     for i in range(rows):
@@ -160,7 +192,7 @@ def _filter(work, h, w, lanes, sizes, numbers, front, mean, at, pair):
 
 @njit(nogil=True, cache=True, fastmath=FREELY)
 @no_type_check
-def _evolve(work, h, w, lanes, stage, one, two, at, pair, series):
+def _evolve(work, h, w, lanes, stage, one, two, at, pair, around, series):
     """A slice through all operations of a stage; gives its extents at the end."""
     edge, d, t, _, _ = work
     y1, x1, y2, x2 = at
@@ -169,7 +201,7 @@ def _evolve(work, h, w, lanes, stage, one, two, at, pair, series):
         if kinds[op] == FILTER:
             h, w = _filter(
                 work, h, w, lanes, sizes[op], numbers[op], (one.front[op], two.front[op]),
-                (one.mean[op], two.mean[op]), at, pair,
+                (one.mean[op], two.mean[op]), at, pair, around,
             )  # fmt: skip
             continue
         for i in range(h):
@@ -206,7 +238,7 @@ def _collect(row, found, w, lanes):
 
 @njit(nogil=True, cache=True, fastmath=FREELY)
 @no_type_check
-def _pool(work, h, w, lanes, at, window, step, after_d, after_t):
+def _pool(work, h, w, lanes, at, shape, window, step, after_d, after_t):
     """Adds a slice to the pairs of windows that its positions lie in; with steps, only where both
     are the first of their windows, for their displacement is so many windows."""
     edge, d, t, _, _ = work
@@ -215,7 +247,7 @@ def _pool(work, h, w, lanes, at, window, step, after_d, after_t):
     for i in range(h):
         if (y1 + i) % step[0] != 0:
             continue
-        p, q = (y1 + i) // window[0], (y2 + i) // window[0]
+        p, q = (y1 + i) // window[0], (y2 + i) % shape[0] // window[0]
         row_d, row_t = d[edge + i, edge * lanes :], t[edge + i, edge * lanes :]
         # counted on, for a division takes as long as the sums
         r, a, s, b = x1 // window[1], x1 % window[1], x2 // window[1], x2 % window[1]
@@ -229,12 +261,14 @@ def _pool(work, h, w, lanes, at, window, step, after_d, after_t):
                 r, a = r + 1, 0
             if b == window[1]:
                 s, b = s + 1, 0
+            if x2 + j + 1 == shape[1]:  # round
+                s, b = 0, 0
 
 
 @njit(nogil=True, cache=True, fastmath=FREELY)
 @no_type_check
 def through(
-    images, before, stage, one, two, pair, shape, reach, window, after, sums, work, series
+    images, before, stage, one, two, pair, extents, window, after, sums, work, series
 ):  # fmt: skip
     """All slices of a stage, into pooled pairs of positions or into sums over all of them.
 
@@ -245,8 +279,9 @@ def through(
     one, two: `Grids` of both sides.
     pair: of the reciprocals of both images' lengths, the product, and half of the square of their
         difference; rows of a lane each, as long as the widest of a slice.
-    shape: of the grid in front; reach: the largest displacement along each axis, a multiple of the
-        second, by which displacements grow.
+    extents: shape of the grid in front; the largest displacement along each axis, a multiple of the
+        third, by which displacements grow; whether positions go round, for which the second
+        image and its grids stand twice along both axes.
     window: of the pooling behind; (0, 0) where D and T of all pairs are summed.
     after: as `before`, of the pooled grid; sums: (2, lanes) in float64.
     work: edge, and four buffers.
@@ -260,10 +295,13 @@ def through(
     lanes = sums.shape[1]
     half = stage[2][0, 5]
     part = np.empty((2, lanes), d.dtype)
-    most, step = reach
-    for dy in range(-most[0], most[0] + 1, step[0]):
-        for dx in range(-most[1], most[1] + 1, step[1]):
+    shape, most, step, around = extents
+    least = (0, 0) if around else (-most[0], -most[1])
+    for dy in range(least[0], most[0] + 1, step[0]):
+        for dx in range(least[1], most[1] + 1, step[1]):
             h, w = shape[0] - abs(dy), shape[1] - abs(dx)
+            if around:
+                h, w = shape
             y1, x1 = max(0, -dy), max(0, -dx)
             at = (y1, x1, y1 + dy, x1 + dx)
             for i in range(h):
@@ -276,13 +314,14 @@ def through(
                         other = y[y1 + dy + i, channel, (x1 + dx) * lanes :]
                         _add_squares(own, other, row_d, w * lanes, half)
                     continue
+                beside = (y1 + dy + i) % shape[0]
                 for j in range(w):
-                    p, q = x1 + j, x1 + dx + j
-                    row_d[j * lanes : (j + 1) * lanes] = before_d[y1 + i, p, y1 + dy + i, q]
-                    row_t[j * lanes : (j + 1) * lanes] = before_t[y1 + i, p, y1 + dy + i, q]
-            h, w = _evolve(work, h, w, lanes, stage, one, two, at, pair, series)
+                    p, q = x1 + j, (x1 + dx + j) % shape[1]
+                    row_d[j * lanes : (j + 1) * lanes] = before_d[y1 + i, p, beside, q]
+                    row_t[j * lanes : (j + 1) * lanes] = before_t[y1 + i, p, beside, q]
+            h, w = _evolve(work, h, w, lanes, stage, one, two, at, pair, around, series)
             if window[0] > 0:
-                _pool(work, h, w, lanes, at, window, step, after_d, after_t)
+                _pool(work, h, w, lanes, at, shape, window, step, after_d, after_t)
                 continue
             part[:] = 0
             for i in range(h):

@@ -48,6 +48,7 @@ class Operation(NamedTuple):
     sizes: tuple[int, ...]  # taps, and zeros before and behind, along both axes
     numbers: tuple[float, ...]
     shape: Shape  # of the grid that arrives
+    around: bool = False  # whether the grid stands again beyond its edges, in place of zeros
 
     @property
     def left(self) -> Shape:
@@ -74,6 +75,12 @@ class Stage(NamedTuple):
     @property
     def strided(self) -> bool:
         return self.step != (1, 1)
+
+    @property
+    def around(self) -> bool:
+        """Whether its slices go round, p with p + d modulo the extents: all filters do, or see one
+        position alone."""
+        return any(op.around for op in self.operations)
 
     @property
     def pooled(self) -> Shape:
@@ -119,11 +126,22 @@ def planned(network: AbstractLayer, own, grid: tuple[int, ...]) -> Plan:
         window, scale, reach = pool
         operations = operations or [_nothing(shape)]
         stages.append(Stage(tuple(operations), begun, shape, window, scale, reach, step))
+        _check_around(stages[-1])
         if window == (0, 0):
             return Plan(_reaching(stages), _affine(layers[number + 1 :]))
         begun = shape = stages[-1].pooled
         operations = []
     raise NotApplicable("no pooling and no Flatten makes one vector of all positions")
+
+
+def _check_around(stage: Stage) -> None:
+    if not stage.around:
+        return
+    filters = [op for op in stage.operations if op.kind == FILTER]
+    if stage.strided or not all(op.around or op.sizes[:2] == (1, 1) for op in filters):
+        raise NotApplicable("filters that go round stand beside strides, or others that do not")
+    if any(max(op.sizes[2:4]) > op.shape[0] or max(op.sizes[4:]) > op.shape[1] for op in filters):
+        raise NotApplicable("filters go round more than once")
 
 
 def _strides(layer: AbstractLayer, rank: int) -> Shape:
@@ -141,7 +159,8 @@ def _reaching(stages: list[Stage]) -> tuple[Stage, ...]:
         for axis, needed in enumerate(found[0].reach):
             window, step = stage.window[axis], stage.step[axis]
             most = needed * window + window - step
-            reach.append(min(most, (stage.shape[axis] - 1) // step * step))
+            whole = (stage.shape[axis] - 1) // step * step
+            reach.append(whole if stage.around else min(most, whole))
         found.insert(0, stage._replace(reach=tuple(reach)))
     return tuple(found)
 
@@ -177,19 +196,18 @@ def _operation(layer: AbstractLayer, weights, shape: Shape, rank: int) -> Operat
         return Operation(KINK, (1, 1, 0, 0, 0, 0), numbers, shape)
     if isinstance(layer, Conv):
         taps = layer.taps(shape[2 - rank :])
-        if any(one.circular for one in taps):
-            raise NotApplicable(f"{layer!r} goes round")
     elif isinstance(layer, Dense):
         taps = (Taps(1, 1, 0, 0),) * rank
     else:
         raise NotApplicable(f"{layer!r} is none of its layers")
+    around = any(one.circular for one in taps)
     taps = (*(Taps(1, 1, 0, 0),) * (2 - rank), *taps)
     sizes = tuple(one.taps for one in taps), *((one.low, one.high) for one in taps)
     weight, bias = weights.weight, weights.bias
     each = 1 / math.prod(sizes[0])
     numbers = (weight.variance, weight.carry, weight.tangent, bias.tangent, 1, 0.5, each,
                bias.variance)  # fmt: skip
-    return Operation(FILTER, sum(sizes, ()), tuple(map(float, numbers)), shape)
+    return Operation(FILTER, sum(sizes, ()), tuple(map(float, numbers)), shape, around)
 
 
 def _affine(layers) -> tuple[tuple[float, ...], ...]:
