@@ -36,6 +36,18 @@ def released():
     """Compiled programs are let go before they are too many: each takes dozens of pieces of memory,
     and the compiler crashes where there are no more."""
     yield
+    let_go()
+
+
+@pytest.fixture(autouse=True)
+def released_by_slow_ones(request):
+    """Of which hundreds may stand in one module."""
+    yield
+    if "slow" in request.keywords:
+        let_go()
+
+
+def let_go():
     maps = Path("/proc/self/maps")
     if not maps.exists() or maps.read_bytes().count(b"\n") > MAPPED:
         jax.clear_caches()

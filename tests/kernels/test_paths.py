@@ -15,9 +15,12 @@ from widthwise.kernels import compiled, cosine, explain, kernel_matrix, rules
 from widthwise.kernels.path import ACCURACY, STORED
 from widthwise.network import (
     Abs,
+    AveragePool,
+    Conv,
     Dense,
     Elementwise,
     Erf,
+    Flatten,
     Gelu,
     Identity,
     LayerNorm,
@@ -145,6 +148,15 @@ def test_where_it_does_not_apply(small, rng):
 def test_small_matrices_are_not_worth_a_fit(rng):
     found = explain(HOMOGENEOUS["Relu"], rng.normal(size=(12, 4)))
     assert str(found).splitlines()[1] == "not cosine: there are fewer than 2,097,152 entries."
+
+
+def test_layers_without_weights_may_repeat(rng):
+    x = rng.normal(size=(3, 4, 2))
+    few, many = (
+        kernel_matrix(Conv((2,)) >> pools >> Flatten() >> Readout(), x)
+        for pools in (AveragePool((1,)), AveragePool((1,)) >> AveragePool((1,)))
+    )
+    np.testing.assert_array_equal(many.ntk, few.ntk)
 
 
 @pytest.mark.parametrize("function", [Relu(), Erf()], ids=repr)

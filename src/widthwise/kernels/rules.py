@@ -129,7 +129,9 @@ def _carried(network: AbstractLayer, own, moments: AbstractMoments, once):
         left = left[size * repeats :]
         if repeats > 1:
             stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *weights)
-            moments, _ = jax.lax.scan(lambda m, w, f=group: (f(m, w), None), moments, stacked)
+            moments, _ = jax.lax.scan(
+                lambda m, w, f=group: (f(m, w), None), moments, stacked, length=repeats
+            )
         else:
             moments = jax.lax.fori_loop(
                 0, once, lambda _, m, f=group, w=weights[0]: f(m, w), moments
