@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from threadpoolctl import threadpool_limits
 
 from widthwise.limits.dkm.layers import GramLayer, covariance, gram_layers, of_gram, shares
-from widthwise.limits.dkm.minimise import Minimum, minimise
+from widthwise.limits.dkm.minimise import MOST, Minimum, minimise
 from widthwise.limits.noise import negative_evidence
 from widthwise.network.layer import AbstractLayer
 from widthwise.network.moments import Moments
@@ -241,6 +241,7 @@ def best_grams(
     *,
     tolerance: float,
     start: Any = None,
+    most: int = MOST,
     objective: Objective = ON_ALL_ROWS,
 ) -> Optimum:
     """The Gram matrices of least loss, by L-BFGS from those of the prior, or from `start`.
@@ -248,31 +249,29 @@ def best_grams(
     Jitter is added only where a prior covariance is not positive definite without, and as little as
     does. Raises NotSolvable, naming the layer, where a millionth of the diagonal is not enough.
     """
+
+    def least(fixed: Fixed, free: Any) -> Minimum:
+        def bare(free):
+            (value, _), gradient = objective.evaluate(layers, fixed, free)
+            return value, gradient
+
+        return minimise(bare, free, tolerance=tolerance, most=most)
+
     free = at_prior(layers, fixed) if start is None else start
     # XLA has threads of its own, and LAPACK's would wait for them
     with float64(), threadpool_limits(1, "blas"):
-        found = _least(layers, fixed, free, tolerance, objective)
+        found = least(fixed, free)
         for jitter in JITTERS:
             if found.residual <= tolerance or not found.broken:
                 break
             fixed = fixed._replace(jitter=jitter)
-            found = _least(layers, fixed, found.free, tolerance, objective)
+            found = least(fixed, found.free)
         best: Passage = jax.tree.map(
             np.asarray, objective.evaluate(layers, fixed, found.free)[0][1]
         )
     if not np.isfinite(found.value):
         raise NotSolvable(_singular(layers, fixed, best, objective))
     return Optimum(fixed, found, best)
-
-
-def _least(
-    layers: tuple[GramLayer, ...], fixed: Fixed, start: Any, tolerance: float, objective: Objective
-) -> Minimum:
-    def bare(free):
-        (value, _), gradient = objective.evaluate(layers, fixed, free)
-        return value, gradient
-
-    return minimise(bare, start, tolerance=tolerance)
 
 
 def _singular(

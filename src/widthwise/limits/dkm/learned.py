@@ -10,8 +10,9 @@ from jaxtyping import Float
 from widthwise.kernels.rules import padded
 from widthwise.limits.bound import Bound, InducingFactor
 from widthwise.limits.dkm.extend import Extension, Known, check_variances, extend
-from widthwise.limits.dkm.full import Optimum, best_grams, posed, restarted
+from widthwise.limits.dkm.full import ON_ALL_ROWS, Optimum, best_grams, posed, restarted
 from widthwise.limits.dkm.layers import GramLayer, gram_layers
+from widthwise.limits.dkm.minimise import MOST
 from widthwise.limits.dkm.sparse import rows_of, summary_of, through
 from widthwise.network.layer import AbstractLayer
 from widthwise.run import AbstractState, Prediction, check_columns
@@ -40,6 +41,8 @@ def learn(
     noise: float,
     inducing: Float[np.ndarray, "m d"] | None = None,
     start: Learned | None = None,
+    tolerance: float = TOLERANCE,
+    most: int = MOST,
 ) -> Learned:
     """A deep kernel machine on rows and targets, with variances and noise as they are.
 
@@ -53,6 +56,8 @@ def learn(
         inducing: rows that stand for all; None takes all.
         start: what was learned with other nus on the same rows, from whose Gram matrices it goes
             on: a grid of nus is fastest from the largest down.
+        tolerance: of the gradient's norm, over that at the prior's Gram matrices.
+        most: iterations of L-BFGS.
 
     Raises NotSolvable, naming the layer, where a Gram matrix is singular.
 
@@ -61,16 +66,18 @@ def learn(
     layers = gram_layers(network)
     own = x if inducing is None else inducing
     fixed = posed(network, own, y, scaling=scaling, nus=nus, noise=noise)
-    begin = None if start is None else restarted(layers, start.optimum, fixed)
-    if inducing is None:
-        optimum = best_grams(layers, fixed, tolerance=TOLERANCE, start=begin)
-        factor = cholesky(optimum.passage.output + noise * np.eye(len(y)))
-        known = Known(fixed.own, own, optimum.passage.roots, optimum.passage.whitened)
-        return Learned(optimum, DeepKernelState(layers, known, factor.solve(y), factor, noise))
-    rows = rows_of(inducing, x, y)
-    optimum = best_grams(layers, fixed, tolerance=TOLERANCE, start=begin, objective=through(rows))
+    rows = None if inducing is None else rows_of(inducing, x, y)
+    optimum = best_grams(
+        layers, fixed, tolerance=tolerance, most=most,
+        start=None if start is None else restarted(layers, start.optimum, fixed),
+        objective=ON_ALL_ROWS if rows is None else through(rows),
+    )  # fmt: skip
     known = Known(fixed.own, own, optimum.passage.roots, optimum.passage.whitened)
-    prior = cholesky(optimum.passage.output)
+    output = optimum.passage.output
+    if rows is None:
+        factor = cholesky(output + noise * np.eye(len(y)))
+        return Learned(optimum, DeepKernelState(layers, known, factor.solve(y), factor, noise))
+    prior = cholesky(output)
     with float64():
         found: Any = jax.tree.map(np.asarray, summary_of(layers, known, prior.lower, rows.blocks))
     factor, weights = Bound.of(found, y).posterior(prior, noise)
