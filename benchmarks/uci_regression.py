@@ -50,7 +50,8 @@ TOLERANCE, ITERATIONS = 1e-3, 200  # of the gradient, and at most
 HELD_OUT = 5  # one row of so many chooses nu
 BLOCK = 500  # rows that are predicted at once
 WIDTH, SEEDS, STEPS, BATCH = 256, 4, 2_000, 256  # of the ensemble
-NETWORK = ww.Dense() >> Rbf(0.25) >> ww.Dense() >> Rbf(0.25) >> ww.Readout(weight_variance=1.0)
+BIASED = ww.Dense(bias_variance=0.1)  # a variance of zero stays zero when it is chosen
+NETWORK = BIASED >> ww.Relu() >> BIASED >> ww.Relu() >> ww.Readout(weight_variance=1.0)
 GAUSSIAN = ww.Dense() >> Rbf(0.25) >> ww.Readout(weight_variance=1.0)
 FINITE = ww.Dense() >> ww.Relu() >> ww.Dense() >> ww.Relu() >> ww.Readout()
 MODELS = ("NNGP", *(f"DKM, nu {nu:g}" for nu in NUS), "DKM, chosen", "NTK", "Gaussian", "ensemble")
@@ -136,7 +137,7 @@ def ensemble(x: np.ndarray, y: np.ndarray, x_test: np.ndarray) -> Predicted:
     out = len(x) // HELD_OUT
     held = Data.of(x[out:], y[out:, None], x[:out], y[:out, None], task="regression")
     whole = Data.of(x, y[:, None], x_test, np.zeros((len(x_test), 1)), task="regression")
-    learner = Adam(lr=0.01, steps=STEPS, batch_size=BATCH)
+    learner = Adam(lr=0.03, steps=STEPS, batch_size=BATCH)
 
     def trained(data: Data, steps: int) -> np.ndarray:
         own = Adam(lr=learner.lr, steps=steps, batch_size=BATCH)
@@ -269,9 +270,8 @@ def told(found: list[dict]) -> None:
         print(f"\n{name}: {lines[0]['rows']} training rows, {len(lines)} splits")
         print(f"{'':14} {'test RMSE':>20} {'log-likelihood a row':>24}")
         for model in MODELS:
-            print(
-                f"{model:14} {across(lines, model, 'rmse')} {across(lines, model, 'log likelihood')}"
-            )
+            rmse, logs = (across(lines, model, what) for what in ("rmse", "log likelihood"))
+            print(f"{model:14} {rmse} {logs}")
         for what, better in (("rmse", -1), ("log likelihood", 1)):
             gain = better * np.array(
                 [one["scores"]["DKM, chosen"][what] - one["scores"]["NNGP"][what] for one in lines]
