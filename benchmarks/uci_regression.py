@@ -307,7 +307,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=[], metavar="NAME")
     parser.add_argument("--splits", type=int, metavar="COUNT", help="of each set, the first")
     parser.add_argument("--share", type=share, default=(1, 1), metavar="K/N")
-    asked = parser.parse_args()
+    asked, todo = parser.parse_args(), []
     try:
         todo = pieces(asked.source, asked.sets)
         done = {(one["set"], one["split"]) for one in kept(asked.out)}

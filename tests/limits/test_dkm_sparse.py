@@ -141,7 +141,7 @@ def test_it_is_the_uncollapsed_bound_at_the_best_outputs(double):
     along = cross @ np.linalg.inv(prior)
     f = along @ mean
     variances = own - np.sum(along * cross, axis=1) + np.sum((along @ spread) * along, axis=1)
-    expected = scipy.stats.norm(f, math.sqrt(NOISE)).logpdf(Y).sum()
+    expected = scipy.stats.norm.logpdf(Y, f, math.sqrt(NOISE)).sum()
     expected -= Y.shape[1] * variances.sum() / (2 * NOISE)
     ratio = np.linalg.solve(prior, spread)
     logs = np.linalg.slogdet(ratio)[1]

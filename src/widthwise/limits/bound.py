@@ -88,7 +88,7 @@ def negative_bound(
 ) -> Float[Array, ""]:
     """-(log N(y; 0, B B^T + noise I) - k sum of (k_nn - |B_n|^2) / (2 noise)).
 
-    Source: titsias2009.
+    Source: titsias2009, variational lower bound.
     """
     rows, outputs = y.shape
     within = jnp.eye(len(summary.square)) + summary.square / noise
@@ -145,12 +145,12 @@ class Bound(NamedTuple):
         """What new rows are predicted by: a factor and the weights of the mean, both for their
         covariance with the inducing rows, whose own has the factor `prior`.
 
-        Source: titsias2009.
+        Source: titsias2009, best variational distribution.
         """
         values, vectors = self.spectrum
         inverse = 1 / (values + noise)
         mean = self.spectrum.apply(inverse, np.asarray(self.summary.fit))
-        weights = scipy.linalg.solve_triangular(prior.lower, mean, lower=True, trans="T")
+        weights = scipy.linalg.solve_triangular(prior.lower, mean, lower=True, trans=1)
         return InducingFactor(prior, vectors * np.sqrt(values * inverse)), weights
 
 

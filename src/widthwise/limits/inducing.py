@@ -59,22 +59,24 @@ def refusal_of(network: AbstractLayer, learner: Posterior) -> str | None:
 def points_of(learner: Posterior, problem: Problem) -> int | None:
     """How many inducing points stand for the rows; None where all rows are taken, which is as good
     as any number of points from there on."""
-    inducing = learner.inducing
-    if inducing is None or inducing.points >= len(problem.x_train):  # type: ignore[operator]
+    inducing, rows = learner.inducing, len(problem.x_train)
+    if inducing is None or isinstance(inducing.points, tuple) or inducing.points >= rows:
         return None
-    return int(inducing.points)  # type: ignore[arg-type]
+    return inducing.points
 
 
-def check_points(learner: Posterior, problem: Problem) -> None:
+def check_points(points: int, problem: Problem) -> None:
     """Raises EmptyCell where memory or a store is named, which inducing points do not heed, and
     MemoryError for more of them than there is memory for."""
     if problem.resources.named:
         raise EmptyCell(
             "Inducing points need no kernel of all rows: leave memory, store and cluster out."
         )
-    points, rows = learner.inducing.points, len(problem.x_train)  # type: ignore[union-attr]
-    need = 8 * HELD * points * (rows + points)  # type: ignore[operator]
-    check_free(need, f"{points} inducing points for {rows} rows", "use fewer points")
+    rows = len(problem.x_train)
+    check_free(
+        8 * HELD * points * (rows + points), f"{points} inducing points for {rows} rows",
+        "use fewer points",
+    )  # fmt: skip
 
 
 def all_rows(learner: Posterior, problem: Problem) -> list[str]:

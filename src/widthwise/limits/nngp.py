@@ -64,7 +64,8 @@ class NNGP(AbstractLimit):
     """
 
     source: ClassVar[str] = (
-        "lee2018, eqs. (8) and (9); rasmussen2006, eqs. (2.25), (2.26), (2.30); titsias2009"
+        "lee2018, eqs. (8) and (9); rasmussen2006, eqs. (2.25), (2.26), (2.30); "
+        "titsias2009, variational lower bound"
     )
     regime: ClassVar[str] = "lazy"
     within_resources: ClassVar[bool] = True
@@ -98,8 +99,8 @@ class NNGP(AbstractLimit):
 
     def _way(self, problem: Problem) -> Way:
         rows, others = len(problem.x_train), len(problem.x_test)
-        if points_of(self.learner, problem) is not None:
-            check_points(self.learner, problem)
+        if (points := points_of(self.learner, problem)) is not None:
+            check_points(points, problem)
             return "whole"
         if isinstance(self.network, MonteCarlo) and not problem.resources.named:
             check_memory(rows, rows + others)

@@ -212,13 +212,12 @@ class Optimum(NamedTuple):
 
 def at_prior(layers: tuple[GramLayer, ...], fixed: Fixed) -> Any:
     """Free triangles of zeros, where G = K; None where nu is infinite."""
-    found, root = [], None
+    found, size = [], None  # of the last root, None where none is known
     for number, (layer, nu) in enumerate(zip(layers[:-1], fixed.nus, strict=True)):
-        free = bool(np.isfinite(nu))
-        root = fixed.root if number == 0 else root if layer.plain else None
-        if free and root is None:
-            root = fixed.first.xy  # as large as a factor of all rows
-        found.append(np.zeros((root.shape[1],) * 2) if free else None)
+        known = fixed.root.shape[1] if number == 0 else size if layer.plain else None
+        own, free = len(fixed.root) if known is None else known, bool(np.isfinite(nu))
+        found.append(np.zeros((own, own)) if free else None)
+        size = own if free else known
     return tuple(found)
 
 

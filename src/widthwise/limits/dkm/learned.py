@@ -61,7 +61,7 @@ def learn(
 
     Raises NotSolvable, naming the layer, where a Gram matrix is singular.
 
-    Source: yang2023theory, section 4; titsias2009.
+    Source: yang2023theory, section 4; titsias2009, variational lower bound.
     """
     layers = gram_layers(network)
     own = x if inducing is None else inducing

@@ -63,7 +63,8 @@ class DeepKernelMachine(AbstractLimit):
     """
 
     source: ClassVar[str] = (
-        "yang2023theory, section 4; rasmussen2006, eqs. (2.25) and (2.26); titsias2009"
+        "yang2023theory, section 4; rasmussen2006, eqs. (2.25) and (2.26); "
+        "titsias2009, variational lower bound"
     )
     regime: ClassVar[str] = "rich"
     learners: ClassVar[tuple[type[AbstractLearner], ...]] = (Posterior,)
@@ -102,7 +103,7 @@ class DeepKernelMachine(AbstractLimit):
         if rows is None:
             rows, what = len(problem.x_train), "rows"
         else:
-            check_points(self.learner, problem)
+            check_points(rows, problem)
             what = "inducing points"
         # history and matrices: triangles and squares of all rows, in every layer
         need = 8 * rows**2 * count * (HELD + HISTORY)

@@ -49,7 +49,7 @@ def loss(
     """-(a bound on log p(y | G^L) - sum of nu KL) with the Gram matrices of inducing rows only;
     `fixed` is of these, but its targets are those of all rows.
 
-    Source: yang2023theory; titsias2009.
+    Source: yang2023theory; titsias2009, variational lower bound.
     """
     found = passage(layers, fixed, free)
     known = Known(fixed.own, rows.inducing, found.roots, found.whitened)
