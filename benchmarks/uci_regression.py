@@ -19,6 +19,7 @@ points, chosen in the same way, stands for them.
 
 import argparse
 import io
+import itertools
 import json
 import lzma
 import math
@@ -37,7 +38,7 @@ from widthwise.data import Data
 from widthwise.family import Member
 from widthwise.inference import Inducing
 from widthwise.learner import Adam, Posterior
-from widthwise.limits.dkm.learned import learn
+from widthwise.limits.dkm.learned import Learned, learn
 from widthwise.network import AbstractLayer, Rbf
 from widthwise.problem import logged_steps
 
@@ -108,7 +109,7 @@ def process(network: AbstractLayer, x: np.ndarray, y: np.ndarray, kernel: Any = 
     return Member(network, math.inf, ww.NTK(), learner).train(data, logs=2).state
 
 
-def machines(nngp: Any, x: np.ndarray, y: np.ndarray) -> Iterator[tuple[str, Any]]:
+def machines(nngp: Any, x: np.ndarray, y: np.ndarray) -> Iterator[tuple[str, Learned]]:
     """With their names, from the NNGP downwards, each from the one before."""
     inducing, before = nngp.x_train if len(x) > EXACT else None, None
     hidden = sum(isinstance(layer, ww.Dense) for layer in nngp.network.sequence)
@@ -117,7 +118,7 @@ def machines(nngp: Any, x: np.ndarray, y: np.ndarray) -> Iterator[tuple[str, Any
             nngp.network, x, y[:, None], scaling=ww.MuP(), nus=(nu,) * hidden, noise=nngp.noise,
             inducing=inducing, start=before, tolerance=TOLERANCE, most=ITERATIONS,
         )  # fmt: skip
-        yield f"DKM, nu {nu:g}", before.state
+        yield f"DKM, nu {nu:g}", before
 
 
 def best_nu(x: np.ndarray, y: np.ndarray) -> tuple[str, dict[str, list[float]]]:
@@ -126,7 +127,8 @@ def best_nu(x: np.ndarray, y: np.ndarray) -> tuple[str, dict[str, list[float]]]:
     out, fit = order[: len(x) // HELD_OUT], order[len(x) // HELD_OUT :]
     nngp = process(NETWORK, x[fit], y[fit])
     found = {}
-    for name, state in (("NNGP", nngp), *machines(nngp, x[fit], y[fit])):
+    learned = ((name, own.state) for name, own in machines(nngp, x[fit], y[fit]))
+    for name, state in itertools.chain([("NNGP", nngp)], learned):
         predicted = by_blocks(lambda new, s=state: s.predict(new, True), nngp.noise, x[out])
         found[name] = list(scored(predicted, y[out]))
     return max(found, key=lambda name: found[name][1]), found
@@ -154,7 +156,7 @@ def ensemble(x: np.ndarray, y: np.ndarray, x_test: np.ndarray) -> Predicted:
 
 def measured(piece: Piece) -> dict:
     """A line of the results."""
-    x, y, scores, seconds = piece.x, piece.y, {}, {}
+    x, y, scores, seconds, left = piece.x, piece.y, {}, {}, {}
 
     def note(name: str, began: float, found: Predicted) -> None:
         scores[name] = piece.scores(found)
@@ -172,8 +174,9 @@ def measured(piece: Piece) -> dict:
     nngp = process(NETWORK, x, y)
     score("NNGP", began, nngp)
     began = time.process_time()
-    for name, state in machines(nngp, x, y):
-        score(name, began, state)
+    for name, own in machines(nngp, x, y):
+        score(name, began, own.state)
+        left[name] = own.optimum.minimum.residual
         began = time.process_time()
     scores["DKM, chosen"] = scores[chosen]
     score("NTK", began, process(NETWORK, x, y, "ntk"))
@@ -184,6 +187,7 @@ def measured(piece: Piece) -> dict:
     return {
         "protocol": PROTOCOL, "set": piece.name, "split": piece.split, "rows": len(x),
         "chosen": chosen, "scores": scores, "validation": validation, "cpu seconds": seconds,
+        "gradient left": left,
     }  # fmt: skip
 
 

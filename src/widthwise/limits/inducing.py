@@ -172,7 +172,7 @@ def settle(
         notes.append(f"The bound chose a noise variance of {noise:.3g}.")
     notes.append(
         f"{len(points)} of {len(x)} rows are the inducing points, and bound the log evidence of "
-        f"the NNGP from below by {bound.at(noise):.6g}."
+        f"the Gaussian process from below by {bound.at(noise):.6g}."
     )
     return Settled(network, float(noise), points, prior, bound, tuple(notes))
 
