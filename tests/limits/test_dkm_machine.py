@@ -150,7 +150,7 @@ def test_settings(unchecked):
     assert deep(nu=math.inf).nu == math.inf
     for settings, match in (
         ({"prior": "gp"}, "'network' or 'deep_gp'"),
-        ({"nu": 0.0}, "nu of Posterior"),
+        ({"nu": -1.0}, "nu of Posterior"),
         ({"nu": math.nan}, "nu of Posterior"),
     ):
         with pytest.raises(ValueError, match=match):

@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from widthwise.kernels import kernel_matrix
 from widthwise.learner import Criterion
+from widthwise.limits.bound import Blocks, negative_bound, summarised
 from widthwise.limits.noise import best_noise, negative_evidence
 from widthwise.network.begin import begin
 from widthwise.network.build import tangents
@@ -24,6 +25,7 @@ Which = Literal["nngp", "ntk"]
 CHOSEN = ("weight_variance", "bias_variance")
 ROWS = 2000  # rows on which variances are chosen
 REACH = math.log(1e3)  # how far a variance may move from where it starts, as a factor
+JITTER = 1e-10  # of the mean diagonal of inducing rows' kernel, while variances move
 
 
 class Evidence(NamedTuple):
@@ -79,21 +81,25 @@ def best_variances(
     kernel: Which,
     noise: float | None,
     criterion: Criterion = "evidence",
+    inducing: Float[np.ndarray, "m d"] | None = None,
 ) -> tuple[AbstractLayer, float]:
     """The network with the variances, and the noise, that are best by a criterion of `best_noise`.
 
     Variances that are zero stay zero; chosen on at most the first 2,000 rows, by L-BFGS on
-    logarithms. A `noise` that is given stays.
+    logarithms, or on all of them by the bound on the evidence through `inducing` rows. A `noise`
+    that is given stays.
     """
-    x, y = x[:ROWS], y[:ROWS]
     paths = _paths(network)
-    fixed = noise
+    fixed, (some, targets) = noise, (x[:ROWS], y[:ROWS])
     if noise is None:
         noise, _ = best_noise(
-            kernel_matrix(network, x, which=kernel, scaling=scaling), y, criterion
+            kernel_matrix(network, some, which=kernel, scaling=scaling), targets, criterion
         )
     start = np.log([*(_at(network, path) for path in paths), noise])
-    loss = _loss_and_gradient(network, x, y, scaling, kernel, criterion, paths)
+    if inducing is None:
+        loss = _loss_and_gradient(network, some, targets, scaling, kernel, criterion, paths)
+    else:
+        loss = _bound_and_gradient(network, x, y, inducing, scaling, kernel, paths)
 
     def by_logarithms(logs):
         values = np.exp(logs)
@@ -143,11 +149,46 @@ def _loss_and_gradient(network, x, y, scaling, kernel: Which, criterion: Criteri
     return evaluate
 
 
+def _bound_and_gradient(network, x, y, inducing, scaling, kernel: Which, paths):
+    """The same of the bound that inducing rows give."""
+    frame = _with(network, paths, [1.0] * len(paths))
+    with float64():
+        rows = Blocks.of(x, y), jnp.asarray(y), jnp.asarray(inducing)
+
+    def evaluate(values: np.ndarray) -> tuple[float, np.ndarray]:
+        with float64():
+            value, slopes = _compiled_bound(frame, scaling, kernel, tuple(paths), values, *rows)
+            return float(value), np.asarray(slopes)
+
+    return evaluate
+
+
+def _entries(network: AbstractLayer, scaling, kernel: Which, x, other=None):
+    own = tangents(network, x.shape[1], scaling)
+    moments = network.kernel(own, begin(network, x, other)).mixed()
+    assert isinstance(moments, Moments)
+    return moments.xy if kernel == "nngp" else moments.ntk
+
+
+def _bound(frame, scaling, kernel: Which, paths, values, blocks: Blocks, y, inducing):
+    network = _with(frame, paths, list(values[:-1]))
+    among = _entries(network, scaling, kernel, inducing)
+    jitter = JITTER * jnp.mean(jnp.diagonal(among)) * jnp.eye(len(among))
+
+    def behind(x):
+        alone = jax.vmap(lambda row: _entries(network, scaling, kernel, row[None])[0, 0])
+        return _entries(network, scaling, kernel, x, inducing), alone(x)
+
+    summary = summarised(behind, jnp.linalg.cholesky(among + jitter), blocks)
+    return negative_bound(summary, y, values[-1])
+
+
+_compiled_bound = jax.jit(jax.value_and_grad(_bound, argnums=4), static_argnums=(0, 1, 2, 3))
+
+
 def _loss(frame, scaling, kernel: Which, criterion: Criterion, paths, values, x, y):
     network = _with(frame, paths, list(values[:-1]))
-    moments = network.kernel(tangents(network, x.shape[1], scaling), begin(network, x)).mixed()
-    assert isinstance(moments, Moments)
-    matrix = moments.xy if kernel == "nngp" else moments.ntk
+    matrix = _entries(network, scaling, kernel, x)
     lower = jnp.linalg.cholesky(matrix + values[-1] * jnp.eye(len(x)))
     fit = jax.scipy.linalg.cho_solve((lower, True), y)
     if criterion == "leave_one_out":

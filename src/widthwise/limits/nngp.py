@@ -19,7 +19,15 @@ from widthwise.limits.base import (
     Trained,
     Work,
 )
+from widthwise.limits.bound import InducingFactor
 from widthwise.limits.evidence import best_variances
+from widthwise.limits.inducing import (
+    all_rows,
+    check_points,
+    points_of,
+    refusal_of,
+    settle,
+)
 from widthwise.limits.large import Way, way
 from widthwise.limits.large_state import GIVEN, LargeState, large_posterior
 from widthwise.limits.noise import best_noise
@@ -55,7 +63,10 @@ class NNGP(AbstractLimit):
     anew in every product.
     """
 
-    source: ClassVar[str] = "lee2018, eqs. (8) and (9); rasmussen2006, eqs. (2.25), (2.26), (2.30)"
+    source: ClassVar[str] = (
+        "lee2018, eqs. (8) and (9); rasmussen2006, eqs. (2.25), (2.26), (2.30); "
+        "titsias2009, variational lower bound"
+    )
     regime: ClassVar[str] = "lazy"
     within_resources: ClassVar[bool] = True
     learners: ClassVar[tuple[type[AbstractLearner], ...]] = (Posterior,)
@@ -64,6 +75,8 @@ class NNGP(AbstractLimit):
     learner: Posterior
 
     def refusal(self) -> str | None:
+        if (sentence := refusal_of(self.network, self.learner)) is not None:
+            return sentence
         if self.learner.tune and isinstance(self.network, MonteCarlo):
             return (
                 "The log evidence chooses variances by gradients of closed forms, which "
@@ -86,6 +99,9 @@ class NNGP(AbstractLimit):
 
     def _way(self, problem: Problem) -> Way:
         rows, others = len(problem.x_train), len(problem.x_test)
+        if (points := points_of(self.learner, problem)) is not None:
+            check_points(points, problem)
+            return "whole"
         if isinstance(self.network, MonteCarlo) and not problem.resources.named:
             check_memory(rows, rows + others)
             return "whole"
@@ -107,7 +123,9 @@ class NNGP(AbstractLimit):
         network, noise, how = self.network, self.learner.noise, self._way(problem)
         x, y, which = problem.x_train, problem.y_train, self.learner.kernel
         criterion, chose = self.learner.criterion, CHOSE[self.learner.criterion]
-        notes = []
+        if (count := points_of(self.learner, problem)) is not None:
+            return self._through(problem, count)
+        notes = all_rows(self.learner, problem)
         if self.learner.tune:
             network, noise = best_variances(
                 network, x, y, scaling=self.scaling, kernel=which, noise=noise, criterion=criterion
@@ -132,6 +150,19 @@ class NNGP(AbstractLimit):
         )
         return _Prepared(self, problem, state, tuple(notes))
 
+    def _through(self, problem: Problem, count: int) -> AbstractPrepared:
+        """With few of the rows in place of all."""
+        found = settle(
+            self.network, problem.x_train, problem.y_train, count=count, learner=self.learner,
+            scaling=self.scaling,
+        )  # fmt: skip
+        factor, weights = found.bound.posterior(found.prior, found.noise)
+        state = PosteriorState(
+            found.network, self.scaling, self.learner.kernel, found.points, weights, factor,
+            found.noise,
+        )  # fmt: skip
+        return _Prepared(self, problem, state, found.notes)
+
 
 @dataclasses.dataclass(frozen=True)
 class _Prepared(AbstractPrepared):
@@ -151,8 +182,10 @@ def trajectory_of(
     state: Any, problem: Problem, kernels: dict[str, Float[np.ndarray, "2 q q"]]
 ) -> Trajectory:
     """From the prior's mean to that of a state with weights and noise, in one step."""
-    # (K + noise) weights = y: what is left of the targets at the training rows is noise
-    train = problem.y_train - state.noise * state.weights
+    if len(state.weights) < len(problem.y_train):
+        train = state.predict(problem.x_train, False).value
+    else:  # (K + noise) weights = y: what is left of the targets at the training rows is noise
+        train = problem.y_train - state.noise * state.weights
     test = state.predict(problem.x_test, False).value if len(problem.x_test) else None
     test = np.empty((0, train.shape[1])) if test is None else test
     before, after = np.zeros_like(train), np.zeros_like(test)
@@ -168,14 +201,14 @@ def trajectory_of(
 
 @dataclasses.dataclass(frozen=True)
 class PosteriorState(AbstractState):
-    """The factorised kernel of the training rows and the weights of the mean."""
+    """The factorised kernel of the rows that stand for all, and the weights of the mean."""
 
     network: AbstractLayer
     scaling: AbstractScaling
     kernel: str
     x_train: Float[np.ndarray, "n d"]
     weights: Float[np.ndarray, "n k"]
-    factor: Factor
+    factor: Factor | InducingFactor
     noise: float
 
     def predict(self, x: Float[np.ndarray, "m d"], covariance: bool) -> Prediction:

@@ -1,6 +1,8 @@
 """The objective of a deep kernel machine on all rows, and the Gram matrices that are best by it."""
 
 import functools
+import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +12,7 @@ from jaxtyping import Array, Float
 from threadpoolctl import threadpool_limits
 
 from widthwise.limits.dkm.layers import GramLayer, covariance, gram_layers, of_gram, shares
-from widthwise.limits.dkm.minimise import Minimum, minimise
+from widthwise.limits.dkm.minimise import MOST, Minimum, minimise
 from widthwise.limits.noise import negative_evidence
 from widthwise.network.layer import AbstractLayer
 from widthwise.network.moments import Moments
@@ -22,7 +24,7 @@ RANK = 1e-12  # eigenvalues of the first covariance over the largest, below whic
 
 
 class Fixed(NamedTuple):
-    """All that the objective reads and nothing chooses.
+    """All that the objective reads and nothing chooses, of the rows with Gram matrices.
 
     `own` is of the layers' weights (see `shares`), `first` the prior covariance of the first
     hidden layer and `root` one of its roots; `nus` has a number for each hidden layer; `jitter` is
@@ -33,7 +35,7 @@ class Fixed(NamedTuple):
     first: Moments
     root: Float[np.ndarray, "n r"]
     nus: tuple[float, ...]
-    y: Float[np.ndarray, "n k"]
+    y: Float[np.ndarray, "m k"]
     noise: float
     jitter: float = 0.0
 
@@ -42,8 +44,8 @@ class Passage(NamedTuple):
     """What the layers make of the free triangles; arrays of JAX, or of NumPy once they are best.
 
     Of each hidden layer whose Gram matrix is free: a root R (n, r) of its prior covariance, the
-    whitened T (r, r), and R T, a root of the Gram matrix; None of others. `output` (n, n) is the
-    readout's covariance.
+    whitened T (r, r), and R T, a root of the Gram matrix. Others have None, but R where it is known
+    whatever its rank is. `output` (n, n) is the readout's covariance.
     """
 
     roots: tuple[Any, ...]
@@ -55,13 +57,13 @@ class Passage(NamedTuple):
 def posed(
     network: AbstractLayer,
     x: Float[np.ndarray, "n d"],
-    y: Float[np.ndarray, "n k"],
+    y: Float[np.ndarray, "m k"],
     *,
     scaling: AbstractScaling,
     nus: tuple[float, ...],
     noise: float,
 ) -> Fixed:
-    """The objective's constants for a network on these rows and targets."""
+    """The objective's constants for a network on these rows, and the targets of all rows."""
     with float64():
         own = jax.tree.map(float, shares(network, x.shape[1], scaling))
         first = _of_rows(gram_layers(network)[0], own[0], jnp.asarray(x))
@@ -86,50 +88,70 @@ def first_root(matrix: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n r"]:
     return vectors[:, kept] * np.sqrt(values[kept])
 
 
+def _unit(nu: Any) -> Any:
+    """What triangles are measured by: nu itself, but not where it is small, where the likelihood
+    decides how far they reach, and nothing would at nu = 0."""
+    return jnp.maximum(nu, 1.0)
+
+
 def whiten(free: Float[Array, "r r"], nu: Any) -> Float[Array, "r r"]:
     """T, lower triangular with a positive diagonal: I where `free` is zero.
 
-    In these units nu KL(T) = |free|^2 / 2 to second order, whatever nu is.
+    In these units nu KL(T) = |free|^2 / 2 to second order, whatever nu is from 1 on.
     """
-    diagonal = jnp.exp(jnp.diagonal(free) / jnp.sqrt(2 * nu))
-    return jnp.tril(free, -1) / jnp.sqrt(nu) + jnp.diag(diagonal)
+    diagonal = jnp.exp(jnp.diagonal(free) / jnp.sqrt(2 * _unit(nu)))
+    return jnp.tril(free, -1) / jnp.sqrt(_unit(nu)) + jnp.diag(diagonal)
+
+
+def relative_entropy(free: Float[Array, "r r"], nu: Any) -> Float[Array, ""]:
+    """KL(N(0, G) | N(0, K)) of G = R T T^T R^T and K = R R^T, with all its digits near zero."""
+    logs = jnp.diagonal(free) / jnp.sqrt(2 * _unit(nu))
+    across = jnp.sum(jnp.tril(free, -1) ** 2) / (2 * _unit(nu))
+    return across + jnp.sum(jnp.expm1(2 * logs) / 2 - logs)
 
 
 def divergence(free: Float[Array, "r r"], nu: Any) -> Float[Array, ""]:
-    """nu KL(N(0, G) | N(0, K)) of G = R T T^T R^T and K = R R^T, with all its digits near zero."""
-    logs = jnp.diagonal(free) / jnp.sqrt(2 * nu)
-    across = jnp.sum(jnp.tril(free, -1) ** 2) / 2
-    return across + nu * jnp.sum(jnp.expm1(2 * logs) / 2 - logs)
+    """nu KL(N(0, G) | N(0, K))."""
+    return nu * relative_entropy(free, nu)
+
+
+def divergences(free: Any, nus: tuple[Any, ...]) -> Any:
+    """Their sum over hidden layers."""
+    kept = zip(free, nus, strict=True)
+    return sum(divergence(own, nu) for own, nu in kept if own is not None)
 
 
 def passage(layers: tuple[GramLayer, ...], fixed: Fixed, free: Any) -> Passage:
     """Through all layers, whitening each by the prior covariance that those before leave it."""
     roots, whitened, grams = [], [], []
-    moments, gram = fixed.first, None
+    moments, before = fixed.first, None
     for number, layer in enumerate(layers[:-1]):
         if number:
             moments = covariance(layer, fixed.own[number], moments)
-        before, gram, root, turned = gram, None, None, None
+        turned, root = None, known_root(layer, fixed, number, before)
         if free[number] is not None:
-            root = _root(layer, fixed, number, moments, before)
+            if root is None:
+                jitter = fixed.jitter * jnp.mean(moments.xx)
+                root = jnp.linalg.cholesky(moments.xy + jitter * jnp.eye(len(moments.xx)))
             turned = whiten(free[number], fixed.nus[number])
-            gram = root @ turned
-            moments = of_gram(gram @ gram.T)
+        before = root if turned is None else root @ turned
+        if turned is not None:
+            moments = of_gram(before @ before.T)
         roots.append(root)
         whitened.append(turned)
-        grams.append(gram)
+        grams.append(None if turned is None else before)
     output = covariance(layers[-1], fixed.own[-1], moments).xy
     return Passage(tuple(roots), tuple(whitened), tuple(grams), output)
 
 
-def _root(layer: GramLayer, fixed: Fixed, number: int, prior: Moments, before: Any) -> Any:
-    """A root of a layer's prior covariance; `before` is one of the Gram matrix in front of it."""
+def known_root(layer: GramLayer, fixed: Fixed, number: int, before: Any) -> Any:
+    """A root of a layer's prior covariance that needs no factor, whatever the rank; `before` is one
+    of the Gram matrix in front of it."""
     if number == 0:
         return fixed.root
-    if layer.plain and before is not None:  # whatever its rank
+    if layer.plain and before is not None:
         return jnp.sqrt(fixed.own[number][-1].weight.variance) * before
-    jitter = fixed.jitter * jnp.mean(prior.xx)
-    return jnp.linalg.cholesky(prior.xy + jitter * jnp.eye(len(prior.xx)))
+    return None
 
 
 def misfit(
@@ -148,12 +170,22 @@ def loss(
 
     Source: yang2023theory, section 4.
     """
-    found, kept = passage(layers, fixed, free), zip(free, fixed.nus, strict=True)
-    apart = sum(divergence(own, nu) for own, nu in kept if own is not None)
-    return misfit(found.output, fixed.y, fixed.noise) + apart, found
+    found = passage(layers, fixed, free)
+    return misfit(found.output, fixed.y, fixed.noise) + divergences(free, fixed.nus), found
 
 
 evaluated = jax.jit(jax.value_and_grad(loss, argnums=2, has_aux=True), static_argnums=0)
+
+
+class Objective(NamedTuple):
+    """What is made least: from layers, constants and triangles to `loss` with its gradient; and
+    what to say where the outputs' covariance has no factor."""
+
+    evaluate: Callable[[tuple[GramLayer, ...], Fixed, Any], tuple[Any, Any]]
+    singular: str
+
+
+ON_ALL_ROWS = Objective(evaluated, "give Posterior a larger noise")
 
 
 class Optimum(NamedTuple):
@@ -167,7 +199,7 @@ class Optimum(NamedTuple):
         """KL(G | K) of each hidden layer, not times nu; 0 where nu is infinite."""
         with float64():
             return [
-                0.0 if own is None else float(divergence(jnp.asarray(own), nu) / nu)
+                0.0 if own is None else float(relative_entropy(jnp.asarray(own), nu))
                 for own, nu in zip(self.minimum.free, self.fixed.nus, strict=True)
             ]
 
@@ -180,47 +212,70 @@ class Optimum(NamedTuple):
 
 def at_prior(layers: tuple[GramLayer, ...], fixed: Fixed) -> Any:
     """Free triangles of zeros, where G = K; None where nu is infinite."""
-    sizes = [fixed.root.shape[1]]
-    for layer, before in zip(layers[1:-1], fixed.nus, strict=False):
-        sizes.append(sizes[-1] if layer.plain and np.isfinite(before) else len(fixed.y))
-    return tuple(
-        np.zeros((size, size)) if np.isfinite(nu) else None
-        for size, nu in zip(sizes, fixed.nus, strict=True)
-    )
+    found, size = [], None  # of the last root, None where none is known
+    for number, (layer, nu) in enumerate(zip(layers[:-1], fixed.nus, strict=True)):
+        known = fixed.root.shape[1] if number == 0 else size if layer.plain else None
+        own, free = len(fixed.root) if known is None else known, bool(np.isfinite(nu))
+        found.append(np.zeros((own, own)) if free else None)
+        size = own if free else known
+    return tuple(found)
+
+
+def restarted(layers: tuple[GramLayer, ...], at: "Optimum", fixed: Fixed) -> Any:
+    """The triangles under other nus at which T is what it is at an optimum; zero where it has
+    none."""
+
+    def moved(new, own, nu, was):
+        if new is None or own is None:
+            return new
+        return own * math.sqrt(max(nu, 1.0) / max(was, 1.0))
+
+    found = zip(at_prior(layers, fixed), at.minimum.free, fixed.nus, at.fixed.nus, strict=True)
+    return tuple(moved(*each) for each in found)
 
 
 def best_grams(
-    layers: tuple[GramLayer, ...], fixed: Fixed, *, tolerance: float, start: Any = None
+    layers: tuple[GramLayer, ...],
+    fixed: Fixed,
+    *,
+    tolerance: float,
+    start: Any = None,
+    most: int = MOST,
+    objective: Objective = ON_ALL_ROWS,
 ) -> Optimum:
     """The Gram matrices of least loss, by L-BFGS from those of the prior, or from `start`.
 
     Jitter is added only where a prior covariance is not positive definite without, and as little as
     does. Raises NotSolvable, naming the layer, where a millionth of the diagonal is not enough.
     """
+
+    def least(fixed: Fixed, free: Any) -> Minimum:
+        def bare(free):
+            (value, _), gradient = objective.evaluate(layers, fixed, free)
+            return value, gradient
+
+        return minimise(bare, free, tolerance=tolerance, most=most)
+
     free = at_prior(layers, fixed) if start is None else start
     # XLA has threads of its own, and LAPACK's would wait for them
     with float64(), threadpool_limits(1, "blas"):
-        found = _least(layers, fixed, free, tolerance)
+        found = least(fixed, free)
         for jitter in JITTERS:
             if found.residual <= tolerance or not found.broken:
                 break
             fixed = fixed._replace(jitter=jitter)
-            found = _least(layers, fixed, found.free, tolerance)
-        best: Passage = jax.tree.map(np.asarray, evaluated(layers, fixed, found.free)[0][1])
+            found = least(fixed, found.free)
+        best: Passage = jax.tree.map(
+            np.asarray, objective.evaluate(layers, fixed, found.free)[0][1]
+        )
     if not np.isfinite(found.value):
-        raise NotSolvable(_singular(layers, fixed, best))
+        raise NotSolvable(_singular(layers, fixed, best, objective))
     return Optimum(fixed, found, best)
 
 
-def _least(layers: tuple[GramLayer, ...], fixed: Fixed, start: Any, tolerance: float) -> Minimum:
-    def bare(free):
-        (value, _), gradient = evaluated(layers, fixed, free)
-        return value, gradient
-
-    return minimise(bare, start, tolerance=tolerance)
-
-
-def _singular(layers: tuple[GramLayer, ...], fixed: Fixed, at: Passage) -> str:
+def _singular(
+    layers: tuple[GramLayer, ...], fixed: Fixed, at: Passage, objective: Objective
+) -> str:
     """Which layer's prior covariance has no factor, in a sentence."""
     for number, (layer, root) in enumerate(zip(layers, at.roots, strict=False), start=1):
         if root is not None and not np.isfinite(root).all():
@@ -230,6 +285,6 @@ def _singular(layers: tuple[GramLayer, ...], fixed: Fixed, at: Passage) -> str:
                 "coincide."
             )
     return (
-        f"The outputs' covariance is singular beside a noise of {float(fixed.noise):g}: give "
-        "Posterior a larger noise."
+        f"The outputs' covariance is singular beside a noise of {float(fixed.noise):g}: "
+        f"{objective.singular}."
     )

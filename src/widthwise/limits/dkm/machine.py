@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Float
 
 from widthwise.kernels.matrix import layer_kernels
-from widthwise.kernels.rules import padded
 from widthwise.learner import AbstractLearner, Posterior
 from widthwise.limits.base import (
     UNKEPT,
@@ -19,11 +18,12 @@ from widthwise.limits.base import (
     Trained,
     Work,
 )
-from widthwise.limits.dkm.extend import Extension, Known, check_variances, extend
-from widthwise.limits.dkm.full import Optimum, best_grams, posed
-from widthwise.limits.dkm.layers import GramLayer, as_drawn, gram_layers, is_linear, refusal_of
+from widthwise.limits.dkm.layers import as_drawn, gram_layers, is_linear, refusal_of
+from widthwise.limits.dkm.learned import TOLERANCE, DeepKernelState, Learned, learn
 from widthwise.limits.dkm.minimise import HISTORY
 from widthwise.limits.evidence import best_variances
+from widthwise.limits.inducing import all_rows, check_points, points_of, settle
+from widthwise.limits.inducing import refusal_of as refusal_of_settings
 from widthwise.limits.nngp import CHOSE, trajectory_of
 from widthwise.limits.noise import best_noise
 from widthwise.limits.shared import shared_kernels
@@ -31,15 +31,11 @@ from widthwise.memory import check_free
 from widthwise.network.layer import AbstractLayer
 from widthwise.network.names import layer_names
 from widthwise.problem import Problem
-from widthwise.run import AbstractState, Prediction, check_columns
 from widthwise.scaling import AbstractScaling
-from widthwise.solve import Factor, blocks_of, cholesky, float64
+from widthwise.solve import Factor
 
-TOLERANCE = 1e-5  # of the gradient, over that at the prior's Gram matrices
-BLOCK = 512  # new rows that are carried through the layers at once
 HELD = 12  # matrices of all rows that a layer and its gradient hold
 SILENT = 1e-10  # a noise below this part of the outputs' variance counts as none
-GIVEN = "the data, with Gaussian noise, and the Gram matrices that the data taught"
 
 
 class DeepKernelMachine(AbstractLimit):
@@ -59,11 +55,17 @@ class DeepKernelMachine(AbstractLimit):
     with `tune` the variances, are the best for the `NNGP` and then stay: the objective would drive
     the noise to zero, and it grows as nu falls, so that nu is chosen by validation.
 
+    With `inducing` few of the rows have Gram matrices that are free. All others follow from these
+    as new rows do, and log p(y | G^L) is bounded as the `NNGP`'s is, at a cost linear in rows.
+
     L-BFGS ends when the gradient is 1e-5 of what it was at the prior's Gram matrices; notes tell
     where it ended, and of jitter.
     """
 
-    source: ClassVar[str] = "yang2023theory, section 4; rasmussen2006, eqs. (2.25) and (2.26)"
+    source: ClassVar[str] = (
+        "yang2023theory, section 4; rasmussen2006, eqs. (2.25) and (2.26); "
+        "titsias2009, variational lower bound"
+    )
     regime: ClassVar[str] = "rich"
     learners: ClassVar[tuple[type[AbstractLearner], ...]] = (Posterior,)
     follows_start: ClassVar[bool] = False
@@ -77,8 +79,16 @@ class DeepKernelMachine(AbstractLimit):
                 "Under a rich scaling the posterior is that of networks, not of networks linear in "
                 "their parameters: leave kernel='ntk' out, or use NTK()."
             )
+        if (sentence := refusal_of_settings(self.network, self.learner)) is not None:
+            return sentence
         if (sentence := refusal_of(self.network)) is not None:
             return sentence
+        hidden = len(gram_layers(self.network)) - 1
+        if isinstance(self.learner.nu, tuple) and len(self.learner.nu) != hidden:
+            return (
+                f"nu of Posterior is {self.learner.nu}, {len(self.learner.nu)} numbers, and the "
+                f"network has {hidden} hidden layers: give a number for each, or one for all."
+            )
         if self.learner.prior == "network" and not is_linear(self.network):
             return (
                 "The rich posterior of networks with nonlinearities, whose features are not "
@@ -89,29 +99,64 @@ class DeepKernelMachine(AbstractLimit):
 
     def check(self, problem: Problem) -> None:
         """Raises MemoryError for more rows than the Gram matrices find memory for."""
-        rows, count = len(problem.x_train), len(gram_layers(self.network))
+        rows, count = points_of(self.learner, problem), len(gram_layers(self.network))
+        if rows is None:
+            rows, what = len(problem.x_train), "rows"
+        else:
+            check_points(rows, problem)
+            what = "inducing points"
         # history and matrices: triangles and squares of all rows, in every layer
         need = 8 * rows**2 * count * (HELD + HISTORY)
         check_free(
-            need, f"The Gram matrices of {rows} rows in {count - 1} layers", "use fewer rows"
+            need, f"The Gram matrices of {rows} {what} in {count - 1} layers", f"use fewer {what}"
         )
 
     def prepare(self, problem: Problem, *, order: int, logs: int) -> AbstractPrepared:
         """Chooses what is not given, then the Gram matrices, and factorises their kernel."""
         self.check(problem)
-        network, noise, notes = self._settled(problem)
-        x, y = problem.x_train, problem.y_train
-        layers = gram_layers(network)
-        nus = tuple(self.learner.nu * layer.times for layer in layers[:-1])
-        fixed = posed(network, x, y, scaling=self.scaling, nus=nus, noise=noise)
-        optimum = best_grams(layers, fixed, tolerance=TOLERANCE)
-        factor = cholesky(optimum.passage.output + noise * np.eye(len(y)))
-        known = Known(fixed.own, x, optimum.passage.roots, optimum.passage.whitened)
-        state = DeepKernelState(layers, known, factor.solve(y), factor, noise)
-        return _Prepared(self, network, problem, state, (*notes, *_told(optimum, factor)))
+        x, y, learner, notes = problem.x_train, problem.y_train, self.learner, []
+        inducing = None
+        if (count := points_of(learner, problem)) is not None:
+            found = settle(
+                self.network, x, y, count=count, learner=learner, scaling=as_drawn(self.scaling)
+            )
+            network, noise, inducing = found.network, found.noise, found.points
+            notes = list(found.notes)
+            scale = float(np.mean(np.sum(found.prior.lower**2, axis=1)))
+        else:
+            network, noise, scale, notes = self._settled(problem)
+            notes = [*all_rows(learner, problem), *notes]
+        nus = self._nus()
+        self._check_noise(y, noise, scale, nus)
+        learned = learn(
+            network, x, y, scaling=self.scaling, nus=nus, noise=noise, inducing=inducing
+        )
+        return _Prepared(self, network, problem, learned.state, (*notes, *_told(learned)))
 
-    def _settled(self, problem: Problem) -> tuple[AbstractLayer, float, list[str]]:
-        """The network and the noise, chosen for the NNGP where they are not given, and notes."""
+    def _nus(self) -> tuple[float, ...]:
+        """Of each hidden layer, its `times` included."""
+        hidden, nu = gram_layers(self.network)[:-1], self.learner.nu
+        each = nu if isinstance(nu, tuple) else (nu,) * len(hidden)
+        return tuple(float(one * layer.times) for one, layer in zip(each, hidden, strict=True))
+
+    def _check_noise(self, y, noise: float, scale: float, nus: tuple[float, ...]) -> None:
+        """Raises EmptyCell for a Gram matrix that collapses: nothing but noise, or nu, holds the
+        directions that no target has. `scale` is the outputs' mean variance."""
+        outputs = y.shape[1]
+        if noise >= SILENT * scale or np.linalg.matrix_rank(y) == len(y):
+            return
+        for number, nu in enumerate(nus, start=1):
+            if nu <= outputs:
+                layer = gram_layers(self.network)[number - 1]
+                raise EmptyCell(
+                    f"With a noise of {noise:g} and {outputs} columns of targets the Gram "
+                    f"matrix of hidden layer {number}, {layer.layers[-1]!r}, collapses at nu "
+                    f"{nu / layer.times:g}: give a nu over {outputs}, or a larger noise."
+                )
+
+    def _settled(self, problem: Problem) -> tuple[AbstractLayer, float, float, list[str]]:
+        """The network and the noise, chosen for the NNGP where they are not given, the outputs'
+        mean variance, and notes."""
         x, y, learner, prior = (
             problem.x_train, problem.y_train, self.learner, as_drawn(self.scaling)
         )  # fmt: skip
@@ -127,28 +172,20 @@ class DeepKernelMachine(AbstractLimit):
         if noise is None:
             noise, _ = best_noise(kernel, y, learner.criterion)
             notes.append(f"{chose} a noise variance of {noise:.3g} for the NNGP.")
-        silent = noise < SILENT * float(np.mean(np.diagonal(kernel)))
-        outputs = y.shape[1]
-        if silent and np.linalg.matrix_rank(y) < len(y):
-            for number, layer in enumerate(gram_layers(network)[:-1], start=1):
-                if learner.nu * layer.times <= outputs:
-                    raise EmptyCell(
-                        f"With a noise of {noise:g} and {outputs} columns of targets the Gram "
-                        f"matrix of hidden layer {number}, {layer.layers[-1]!r}, collapses at nu "
-                        f"{learner.nu:g}: give a nu over {outputs}, or a larger noise."
-                    )
-        return network, float(noise), notes
+        return network, float(noise), float(np.mean(np.diagonal(kernel))), notes
 
 
-def _told(optimum: Optimum, factor: Factor) -> list[str]:
+def _told(learned: Learned) -> list[str]:
     """Where the optimisation ended."""
+    optimum, factor = learned.optimum, learned.state.factor
     found, notes = optimum.minimum, []
+    bound = "the log evidence" if isinstance(factor, Factor) else "the bound on the log evidence"
     if all(math.isinf(nu) for nu in optimum.fixed.nus):
         notes.append("nu is infinite, so the Gram matrices are those of the prior.")
     else:
         notes.append(
             f"{found.iterations} iterations of L-BFGS brought the objective from "
-            f"{-found.first:.6g}, the log evidence of the NNGP, to {-found.value:.6g} and left "
+            f"{-found.first:.6g}, {bound} of the NNGP, to {-found.value:.6g} and left "
             f"{found.residual:.1g} of the gradient."
         )
         apart = ", ".join(f"{value:.3g}" for value in optimum.divergences())
@@ -172,7 +209,7 @@ class _Prepared(AbstractPrepared):
     limit: DeepKernelMachine
     network: AbstractLayer
     problem: Problem
-    state: "DeepKernelState"
+    state: DeepKernelState
     notes: tuple[str, ...]
 
     def train(self, start: Start | None = None, work: Work = UNKEPT) -> Trained:
@@ -189,35 +226,3 @@ class _Prepared(AbstractPrepared):
             name: np.stack([prior[i], np.asarray(learned[i])[: len(probes), : len(probes)]])
             for i, name in layer_names(self.network)
         }
-
-
-@dataclasses.dataclass(frozen=True)
-class DeepKernelState(AbstractState):
-    """The learned Gram matrices, the factorised kernel that they give, the weights of the mean."""
-
-    layers: tuple[GramLayer, ...]
-    known: Known
-    weights: Float[np.ndarray, "n k"]
-    factor: Factor
-    noise: float
-
-    def predict(self, x: Float[np.ndarray, "m d"], covariance: bool) -> Prediction:
-        check_columns(x, self.known.x.shape[1])
-        if not covariance:
-            value = np.empty((len(x), self.weights.shape[1]))
-            for part in blocks_of(len(x), BLOCK):
-                cross = np.asarray(self.extended(x[part]).cross)
-                value[part] = cross[: len(x[part])] @ self.weights
-            return Prediction(value, None, GIVEN)
-        found = self.extended(x)
-        cross = np.asarray(found.cross)[: len(x)]
-        half = self.factor.half(cross.T)
-        among = np.asarray(found.among)[: len(x), : len(x)] - half.T @ half
-        return Prediction(cross @ self.weights, among, GIVEN)
-
-    def extended(self, x: Float[np.ndarray, "m d"]) -> Extension:
-        """New rows, and copies of the last up to a power of two, carried through all layers."""
-        with float64():
-            found = extend(self.layers, self.known, padded(x))
-        check_variances(self.layers, self.known, found)
-        return found

@@ -29,7 +29,7 @@ class Minimum(NamedTuple):
     broken: int
 
 
-def minimise(evaluate: Evaluate, start: Any, *, tolerance: float) -> Minimum:
+def minimise(evaluate: Evaluate, start: Any, *, tolerance: float, most: int = MOST) -> Minimum:
     """The minimum of a function of lower triangles, from `start` on.
 
     >>> found = minimise(lambda x: (np.sum((x[0] - 1) ** 2), (2 * (x[0] - 1),)),
@@ -41,6 +41,7 @@ def minimise(evaluate: Evaluate, start: Any, *, tolerance: float) -> Minimum:
         evaluate: from square arrays, of which the lower triangles are read, to value and gradient.
         start: a tuple of them; None where there is nothing to choose.
         tolerance: of `residual`.
+        most: iterations, past which it ends where it is.
     """
     triangles = _Triangles(start)
     search = _Search(evaluate, triangles)
@@ -60,7 +61,7 @@ def minimise(evaluate: Evaluate, start: Any, *, tolerance: float) -> Minimum:
 
     found = scipy.optimize.minimize(
         search, at, jac=True, method="L-BFGS-B", callback=accepted,
-        options={"maxcor": HISTORY, "maxiter": MOST, "maxfun": 2 * MOST, "ftol": 0, "gtol": 0},
+        options={"maxcor": HISTORY, "maxiter": most, "maxfun": 2 * most, "ftol": 0, "gtol": 0},
     )  # fmt: skip
     return Minimum(
         triangles.unpack(search.at), search.value, first, int(found.nit), search.norm / reference,
