@@ -58,6 +58,7 @@ class NNGP(AbstractLimit):
     source: ClassVar[str] = "lee2018, eqs. (8) and (9); rasmussen2006, eqs. (2.25), (2.26), (2.30)"
     regime: ClassVar[str] = "lazy"
     within_resources: ClassVar[bool] = True
+    follows_start: ClassVar[bool] = False
     learners: ClassVar[tuple[type[AbstractLearner], ...]] = (Posterior,)
     network: AbstractLayer
     scaling: AbstractScaling
