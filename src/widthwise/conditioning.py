@@ -6,6 +6,9 @@ from typing import Any, NamedTuple
 from widthwise.finite.deep_linear.one_output import log_evidence, one_output_of
 from widthwise.finite.instance import FiniteNetwork
 from widthwise.finite.posterior import (
+    MixtureState,
+    SampledState,
+    check_draws,
     check_installed,
     exact_widths,
     mixture_posterior,
@@ -22,14 +25,14 @@ from widthwise.limits.shared import shared_kernels
 from widthwise.limits.table import regime
 from widthwise.network.layer import AbstractLayer
 from widthwise.problem import Problem
-from widthwise.run import AbstractState, Trajectory
+from widthwise.run import Trajectory
 from widthwise.scaling import AbstractScaling
 
 
 class FinitePosterior(NamedTuple):
     """What conditioning leaves; `noise` is the one that was given, or chosen."""
 
-    state: AbstractState
+    state: MixtureState | SampledState
     trajectory: Trajectory
     noise: float
     notes: tuple[str, ...]
@@ -51,12 +54,12 @@ def check_conditioning(
     learner: Posterior,
     problem: Problem,
 ) -> None:
-    """Raises EmptyCell for settings that a finite width has no posterior of, MemoryError and
-    ImportError for what is missing on this machine."""
+    """Raises EmptyCell for settings that a finite width has no posterior of, and for more draws
+    than find memory; MemoryError for a kernel that finds none; ImportError without BlackJAX."""
     away = f"leave it out at width {width}, or use width=inf."
     if learner.kernel == "ntk":
         raise EmptyCell(
-            f"kernel='ntk' is that of networks linear in their parameters, of infinite width: {away}"
+            f"kernel='ntk' is that of infinitely wide networks linear in their parameters: {away}"
         )
     if learner.inducing is not None:
         raise EmptyCell(f"Inducing points stand for rows in infinitely wide networks: {away}")
@@ -81,6 +84,12 @@ def check_conditioning(
             raise EmptyCell(f"The noise is chosen for the NNGP, and {said} Or give a noise.")
     if way.exact is None:
         check_installed()
+        inputs, outputs = problem.x_train.shape[1], problem.y_train.shape[1]
+        net = FiniteNetwork(network, width, inputs, outputs, way.scaling)
+        try:
+            check_draws(net, learner.sampling)
+        except MemoryError as error:  # narrower ones of a family may do
+            raise EmptyCell(str(error)) from None
 
 
 def _way(network: AbstractLayer, width: int, scaling: AbstractScaling, learner: Posterior) -> _Way:
@@ -135,13 +144,13 @@ def condition(
     noise, notes = _noise(net, learner, problem, way)
     if way.exact is not None:
         try:
-            found = mixture_posterior(net, problem, noise=noise, seed=seed)
+            mixture, trajectory, said = mixture_posterior(net, problem, noise=noise, seed=seed)
         except ValueError as error:
             check_installed()
             notes.append(f"No exact mixture: {error} The network was sampled instead.")
         else:
             tell(1.0)
-            return FinitePosterior(*found[:2], noise, (*notes, *found[2]))
+            return FinitePosterior(mixture, trajectory, noise, (*notes, *said))
     state, trajectory, said = sampled_posterior(
         net, problem, learner.sampling, noise=noise, copies=way.copies, seed=seed, advance=tell
     )

@@ -48,7 +48,8 @@ class WideClassifier(ClassifierMixin, BaseEstimator):
         width: a positive whole number, or `inf`.
         scaling: a scaling such as `NTK()`, or its name in any case.
         learner: a learner such as `GradientDescent(steps=100)`, or its name in any case. The
-            default, `Posterior`, is for width inf; `GradientDescent` and `Adam` train every width.
+            default, `Posterior`, samples finite networks with nonlinearities, which takes long;
+            `GradientDescent` and `Adam` train every width.
         random_state: seeds initial weights and batches: an int, a `RandomState`, or None for
             other ones in every call. At width inf only mini-batches are random.
         memory: a size such as "4GB" that the kernel of a `Posterior` stays within, by another way

@@ -39,58 +39,67 @@ def gram_matrices(
     Source: bassetti2024, integral representation of the prior, of which it is a consequence.
     """
     if isinstance(mixture, ScaleMixture):
-        final = mixture.scales[:, None, None]
-        inner = [t[:, None, None] for t in _inverse_scales(mixture.scales, widths)]
-        return learned(mixture.problem, widths, mixture.weights, final, inner, cross, prior)
-    draws = mixture.draws
-    after = [draws.matrices, *draws.scales[:0:-1]]  # A_1, ..., A_L
-    inner = [np.linalg.pinv(matrices, rcond=SMALL, hermitian=True) for matrices in after]
-    return learned(mixture.problem, widths, draws.weights, draws.matrices, inner, cross, prior)
+        weights, final = mixture.weights, mixture.scales[:, None, None]
+        inverses = [t[:, None, None] for t in _inverse_scales(mixture.scales, widths)]
+    else:
+        draws = mixture.draws
+        weights, final = draws.weights, draws.matrices
+        after = [final, *draws.scales[:0:-1]]  # A_1, ..., A_L
+        inverses = [np.linalg.pinv(a, rcond=SMALL, hermitian=True) for a in after]
+    taught = second_moments(mixture.problem, weights, final, inverses, cross, prior)
+    return passed_on(taught, final.shape[1], widths, prior)
 
 
-def learned(
-    problem: Turned,
+def passed_on(
+    taught: Sequence[Float[np.ndarray, "q q"]],
+    outputs: float,
     widths: Sequence[int],
-    weights: Float[np.ndarray, " s"],
-    final: Float[np.ndarray, "s k k"],
-    inner: Sequence[Float[np.ndarray, "s k k"]],
-    cross: Float[np.ndarray, "q n"],
     prior: Float[np.ndarray, "q q"],
-    copies: float = 1.0,
 ) -> list[Float[np.ndarray, "q q"]]:
-    """Gram matrices given weighted covariances A_1 of the outputs, and inverses of A_l for all l.
+    """Each layer's mean Gram matrix, of what the outputs teach it.
 
     Outputs are f = g_l A_l^(1/2), where g_l are the k combinations of layer l's features that they
-    read, N(0, G^(l-1)) as the other N_l - k are, of which the data say nothing. So the mean of G^l
-    is (f A_l^-1 f^T + (N_l - k) G^(l-1)) / N_l. `copies` of the outputs add their own.
+    read, N(0, G^(l-1)) as are the other N_l - k, of which data say nothing more. So the mean of G^l
+    is (f A_l^-1 f^T + (N_l - k) G^(l-1)) / N_l, in units where A_1 x `prior` is the covariance.
+
+    Args:
+        taught: E[f A_l^-1 f^T] for each hidden layer.
+        outputs: k.
+        widths: N_l.
+        prior: G^0.
     """
-    outputs = final.shape[1]
     gram, found = prior, []
-    for width, inverse in zip(widths, inner, strict=True):
-        taught = _second_moment(problem, weights, final, inverse, cross, prior)
-        left = max(width - copies * outputs, 0.0)
-        gram = (copies * taught + left * gram) / width
+    for own, width in zip(taught, widths, strict=True):
+        gram = (own + max(width - outputs, 0.0) * gram) / width
         found.append(gram)
     return found
 
 
-def _second_moment(problem: Turned, weights, final, inverse, cross, prior) -> np.ndarray:
-    """E[f T f^T] at some rows, of outputs f with covariance A x K and matrices T."""
+def second_moments(
+    problem: Turned,
+    weights: Float[np.ndarray, " s"],
+    final: Float[np.ndarray, "s k k"],
+    inverses: Sequence[Float[np.ndarray, "s k k"]],
+    cross: Float[np.ndarray, "q n"],
+    prior: Float[np.ndarray, "q q"],
+) -> list[Float[np.ndarray, "q q"]]:
+    """E[f T f^T] at some rows, of outputs f with weighted covariances A x K, for several T."""
     turned = cross @ problem.vectors
     rows, outputs = problem.targets.shape
-    total, own, explained = np.zeros(prior.shape), 0.0, np.zeros(rows)
+    found = [np.zeros(prior.shape) for _ in inverses]
     for part in parts(len(weights), outputs * max(rows, len(cross)) + rows):
         scales, frames = np.linalg.eigh(final[part])
         scales = np.maximum(scales, 0.0)[:, None]
         shrinks = scales / (scales * problem.values[:, None] + problem.noise)  # (s, n, k)
-        middle = frames.swapaxes(1, 2) @ inverse[part] @ frames
         means = turned @ (shrinks * (problem.targets @ frames))
-        weighted = weights[part, None, None] * (means @ middle)
-        total += np.tensordot(weighted, means, ((0, 2), (0, 2)))
-        diagonal = weights[part, None] * np.diagonal(middle, axis1=1, axis2=2) * scales[:, 0]
-        own += float(np.sum(diagonal))
-        explained += np.einsum("sk,snk->n", diagonal, shrinks)
-    return total + own * prior - (turned * explained) @ turned.T
+        for total, inverse in zip(found, inverses, strict=True):
+            middle = frames.swapaxes(1, 2) @ inverse[part] @ frames
+            weighted = weights[part, None, None] * (means @ middle)
+            total += np.tensordot(weighted, means, ((0, 2), (0, 2)))
+            diagonal = weights[part, None] * np.diagonal(middle, axis1=1, axis2=2) * scales[:, 0]
+            explained = np.einsum("sk,snk->n", diagonal, shrinks)
+            total += float(np.sum(diagonal)) * prior - (turned * explained) @ turned.T
+    return found
 
 
 def _inverse_scales(scales: Float[np.ndarray, " s"], widths: Sequence[int]) -> list[Any]:

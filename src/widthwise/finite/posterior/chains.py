@@ -83,7 +83,7 @@ def _warmed(whitened: Whitened, steps: int, keys, start, data: Observed):
             target_acceptance_rate=ACCEPTED,
             adaptation_info_fn=lambda *_: None,
         )
-        (state, tuned), _ = adaptation.run(key, position, steps)
+        (state, tuned), _ = adaptation.run(key, position, steps)  # type: ignore[call-arg]
         return state, tuned
 
     return jax.vmap(one)(keys, start)
@@ -98,7 +98,8 @@ def _advanced(whitened: Whitened, count: int, keys, states, tuned: Any, data: Ob
         sampler = blackjax.nuts(density, **settings)
 
         def step(state, key):
-            state, info = sampler.step(key, state)
+            found: tuple[Any, Any] = sampler.step(key, state)
+            state, info = found
             return state, (state.position, info.is_divergent)
 
         state, found = jax.lax.scan(step, state, jax.random.split(key, count))

@@ -54,7 +54,8 @@ class SampledState(AbstractState, eqx.Module):
                 value = np.concatenate([np.zeros((0, self.y_train.shape[1])), *parts])
                 return Prediction(value, None, GIVEN)
             if self.y_train.shape[1] == 1:
-                return Prediction(*map(np.asarray, _between_rows(*given, x)), GIVEN)
+                value, square = map(np.asarray, _between_rows(*given, x))
+                return Prediction(value, square, GIVEN)
             parts = [_between_outputs(*given, x[part]) for part in blocks_of(len(x), BLOCK)]
             value, square = (np.concatenate(part) for part in zip(*parts, strict=True))
             return OutputsPrediction(value, square, GIVEN)
@@ -86,13 +87,9 @@ def sampled_posterior(
 
     Source: neal1996, hybrid Monte Carlo for networks; yang2023theory, section 4.
     """
-    whitened = Whitened(FiniteNetwork(net.network, net.width, net.n_inputs, 1, net.scaling))
+    check_draws(net, sampling)
+    whitened = whitened_of(net)
     size, count = whitened.size, sampling.chains * sampling.draws
-    check_free(
-        8 * count * size,
-        f"{count} draws of {size} numbers",
-        "give Sampling fewer draws, or a smaller width",
-    )
     data = Observed(problem.x_train, problem.y_train, float(noise), float(copies))
     probes = problem.probes
     if size:
@@ -120,6 +117,21 @@ def sampled_posterior(
             "outputs, and predictions are those of one."
         )
     return state, trajectory_of(state, problem, kernels), tuple(notes)
+
+
+def whitened_of(net: FiniteNetwork) -> Whitened:
+    """The network as its prior has it, with one output in place of many."""
+    return Whitened(FiniteNetwork(net.network, net.width, net.n_inputs, 1, net.scaling))
+
+
+def check_draws(net: FiniteNetwork, sampling: Sampling) -> None:
+    """Raises MemoryError for more numbers than find memory."""
+    size, count = whitened_of(net).size, sampling.chains * sampling.draws
+    check_free(
+        8 * count * size,
+        f"{count:,} draws of {size:,} weights at width {net.width}",
+        "give Sampling fewer draws, or use a smaller width",
+    )
 
 
 def _given(whitened: Whitened, data: Observed, z, x):

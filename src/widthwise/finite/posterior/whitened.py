@@ -1,5 +1,6 @@
 """A finite network as its prior has it: standard normal numbers, the readout's integrated out."""
 
+import math
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -124,7 +125,4 @@ def _drawn(one: Numbers) -> bool:
 
 
 def _count(one: Numbers) -> int:
-    found = 1
-    for extent in one.shape:
-        found *= extent
-    return found
+    return math.prod(one.shape)
