@@ -66,9 +66,7 @@ class AbstractInstrument(eqx.Module):
     """Measures runs; knows no member by name and asks none whether it is finite."""
 
     source: ClassVar[str]
-    learners: ClassVar[type[AbstractLearner]] = (
-        AbstractLearner  # whose families a report asks it of
-    )
+    learners: ClassVar[type[AbstractLearner]] = AbstractLearner  # of families it is for
 
     @abc.abstractmethod
     def __call__(self, runs: Any) -> Finding:

@@ -1,14 +1,17 @@
 """How data move a posterior's kernel, and which theory says where to."""
 
+import functools
 import math
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from widthwise.learner import AbstractLearner, Posterior
+from widthwise.limits.dkm.layers import is_linear
 from widthwise.limits.table import depth_of
 from widthwise.measure.base import AbstractInstrument, Finding, Panel, Series, Table, titled
-from widthwise.measure.theories import Setting, Theory, is_heuristic, mean_variance, theories
+from widthwise.measure.theories import Setting, Theory, mean_variance, theories
 from widthwise.problem import pose
 
 THEORIES = ("NNGP", "deep kernel machine", "proportional limit")
@@ -17,7 +20,6 @@ COLUMNS = (
     "± over seeds", "variance / NNGP's", *(f"as the {name} has it" for name in THEORIES[1:]),
     "nearest",
 )  # fmt: skip
-SAME = 1.0  # standard errors within which two theories are as near
 
 
 class KernelRenormalisation(AbstractInstrument):
@@ -48,8 +50,8 @@ class KernelRenormalisation(AbstractInstrument):
         title = titled("Kernel renormalisation", runs)
         said = _nothing(runs)
         if said is None:
-            measured = [_measured(runs, width) for width in runs.widths]
-            if "NNGP" in measured[0]["theories"]:
+            measured = [_Measured.of(runs, width) for width in runs.widths]
+            if "NNGP" in measured[0].known:
                 return _finding(self, title, runs, measured)
             said = "The NNGP, which kernels are renormalised from, knows no such network."
         return Finding("KernelRenormalisation", title, said, {}, Table((), ()))
@@ -70,53 +72,72 @@ def _nothing(runs: Any) -> str | None:
     return None
 
 
-def _measured(runs: Any, width: int) -> dict[str, Any]:
-    """A width's kernel, its standard error over seeds, its variance, and what theories have."""
-    own, problem = runs.at(width), pose(runs.data, "mse")
-    setting = Setting.of(own[0], problem)
-    kernels = np.array([list(run.trajectory.kernels.values())[-1][-1] for run in own])
-    mean, count = kernels.mean(axis=0), len(kernels)
-    spread = np.sum((kernels - mean) ** 2) / (count * (count - 1)) if count > 1 else math.nan
-    known = theories(setting)
-    variances = [
-        mean_variance(lambda x, c, r=run: r.predict(x, covariance=c), problem) for run in own
-    ]
-    return {
-        "width": width, "setting": setting, "kernel": mean, "error": math.sqrt(spread),
-        "variance": float(np.mean(variances)), "theories": known,
-    }  # fmt: skip
+class _Measured(NamedTuple):
+    """A width's kernel and its standard error over seeds, its variance, and what theories say."""
+
+    width: int
+    setting: Setting
+    kernel: Float[np.ndarray, "q q"]
+    error: float
+    variance: float
+    known: dict[str, Theory]
+
+    @classmethod
+    def of(cls, runs: Any, width: int) -> "_Measured":
+        own, problem = runs.at(width), pose(runs.data, "mse")
+        setting = Setting.of(own[0], problem)
+        kernels = np.array([list(run.trajectory.kernels.values())[-1][-1] for run in own])
+        mean, count = kernels.mean(axis=0), len(own)
+        square = np.sum((kernels - mean) ** 2)
+        error = math.sqrt(square / (count * (count - 1))) if count > 1 else math.nan
+        variances = [
+            mean_variance(functools.partial(_with_covariance, run), problem) for run in own
+        ]
+        return cls(width, setting, mean, error, float(np.mean(variances)), theories(setting))
+
+    def distances(self) -> dict[str, float]:
+        """Of the kernel to each theory's, relative to the NNGP's."""
+        return {
+            name: float(np.linalg.norm(self.kernel - theory.kernel)) / self.size
+            for name, theory in self.known.items()
+        }
+
+    @property
+    def size(self) -> float:
+        return float(np.linalg.norm(self.known["NNGP"].kernel))
+
+    @property
+    def ratio(self) -> float:
+        """Training rows for each unit of the narrowest hidden layer."""
+        least = min(self.setting.widths, default=self.setting.width)
+        return len(self.setting.problem.x_train) / least
 
 
-def _distances(one: dict[str, Any]) -> dict[str, float]:
-    known: dict[str, Theory] = one["theories"]
-    size = np.linalg.norm(known["NNGP"].kernel)
-    return {
-        name: float(np.linalg.norm(one["kernel"] - theory.kernel) / size)
-        for name, theory in known.items()
-    }
+def _with_covariance(run: Any, x: np.ndarray, covariance: bool) -> Any:
+    return run.predict(x, covariance=covariance)
 
 
-def _finding(instrument, title: str, runs: Any, measured: list[dict[str, Any]]) -> Finding:
+def _finding(
+    instrument: AbstractInstrument, title: str, runs: Any, measured: list[_Measured]
+) -> Finding:
     rows, told, curves = [], [], {name: [] for name in THEORIES}
     for one in measured:
-        known, setting = one["theories"], one["setting"]
-        away = _distances(one)
-        error = one["error"] / float(np.linalg.norm(known["NNGP"].kernel))
-        nearest, tied = _nearest(away, error)
-        least = min(setting.widths, default=setting.width)
-        ratio = len(setting.problem.x_train) / least
-        scales = [known[name].variance if name in known else None for name in THEORIES]
-        unit = scales[0]
+        away, error = one.distances(), one.error / one.size
+        near = _nearest(away, error)
+        unit = one.known["NNGP"].variance
+        scales = [
+            one.known[name].variance / unit if name in one.known else None for name in THEORIES
+        ]
         rows.append((
-            one["width"], depth_of(setting.network), ratio, *(away.get(name) for name in THEORIES), error,
-            one["variance"] / unit, *(None if s is None else s / unit for s in scales[1:]),
-            " or ".join(tied) if len(tied) > 1 else nearest,
+            one.width, depth_of(one.setting.network), one.ratio,
+            *(away.get(name) for name in THEORIES), error, one.variance / unit, *scales[1:],
+            " or ".join(near),
         ))  # fmt: skip
-        told.append(_told(one["width"], ratio, away, nearest, tied))
+        told.append(_told(one, away, near))
         for name, value in away.items():
-            curves[name].append((float(one["width"]), value))
+            curves[name].append((float(one.width), value))
     sentence = f"The last hidden layer's kernel, {'; '.join(told)}."
-    if is_heuristic(runs.family.network) and curves["proportional limit"]:
+    if curves["proportional limit"] and not is_linear(runs.family.network):
         sentence += (
             " With nonlinearities the proportional limit is a heuristic: it takes the features for "
             "Gaussian ones."
@@ -128,26 +149,23 @@ def _finding(instrument, title: str, runs: Any, measured: list[dict[str, Any]]) 
     )  # fmt: skip
 
 
-def _nearest(away: dict[str, float], error: float) -> tuple[str, list[str]]:
-    """The nearest theory, and all that are as near within the error over seeds."""
-    nearest = min(away, key=away.__getitem__)
-    reach = away[nearest] + (SAME * error if math.isfinite(error) else 0.0)
-    return nearest, [name for name, value in away.items() if value <= reach]
+def _nearest(away: dict[str, float], error: float) -> list[str]:
+    """The nearest theory, and others that are as near within the error over seeds."""
+    reach = min(away.values()) + (error if math.isfinite(error) else 0.0)
+    return [name for name, value in sorted(away.items(), key=lambda x: x[1]) if value <= reach]
 
 
-def _told(width: int, ratio: float, away: dict[str, float], nearest: str, tied: list[str]) -> str:
-    moved = f"at width {width} ({ratio:.2g} rows a unit) {away['NNGP']:.1%} from the NNGP's"
+def _told(one: _Measured, away: dict[str, float], near: list[str]) -> str:
+    moved = f"at width {one.width} ({one.ratio:.2g} rows a unit) {away['NNGP']:.1%} from the NNGP's"
     if len(away) == 1:
         return moved
-    if len(tied) > 1:
-        return f"{moved}, is within the error over seeds of {' and '.join(tied)}"
-    if nearest == "NNGP":
-        return f"{moved}, is nearer to that than to the others"
-    others = ", ".join(
-        f"{name} {value:.1%}" for name, value in away.items() if name not in ("NNGP", nearest)
-    )
-    beside = f" ({others})" if others else ""
-    return f"{moved}, is nearest to the {nearest}'s, {away[nearest]:.1%} away{beside}"
+    if len(near) > 1:
+        return f"{moved}, is within the error over seeds of {' and '.join(near)}"
+    others = [f"{name} {x:.1%}" for name, x in away.items() if name not in ("NNGP", *near)]
+    beside = f" ({', '.join(others)})" if others else ""
+    if near == ["NNGP"]:
+        return f"{moved}, is nearer to it than to the others{beside}"
+    return f"{moved}, is nearest to the {near[0]}'s, {away[near[0]]:.1%} away{beside}"
 
 
 def _panel(curves: dict[str, list[tuple[float, float]]]) -> Panel:

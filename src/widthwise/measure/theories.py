@@ -1,5 +1,6 @@
 """What three theories say of a posterior at one width: its last features' kernel, its variance."""
 
+import contextlib
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ from widthwise.finite.deep_linear.features import passed_on, second_moments
 from widthwise.learner import Posterior
 from widthwise.limits import NNGP, DeepKernelMachine
 from widthwise.limits.base import AbstractLimit
-from widthwise.limits.dkm.layers import as_drawn, gram_layers, is_linear, refusal_of
+from widthwise.limits.dkm.layers import as_drawn, gram_layers, refusal_of
 from widthwise.limits.proportional import proportional
 from widthwise.limits.proportional.action import orders_behind
 from widthwise.limits.shared import shared_kernels
@@ -78,14 +79,11 @@ def theories(setting: Setting) -> dict[str, Theory]:
         nu = setting.width / setting.copies
         learner = Posterior(prior="deep_gp", nu=nu, noise=setting.noise)
         machine = DeepKernelMachine(setting.network, setting.scaling, learner)
-        found["deep kernel machine"] = _of_limit(machine, setting)
-    found["proportional limit"] = _proportional(setting, found["NNGP"])
+        with contextlib.suppress(ValueError):  # it has no optimum here, or none that is found
+            found["deep kernel machine"] = _of_limit(machine, setting)
+    with contextlib.suppress(ValueError):
+        found["proportional limit"] = _proportional(setting, found["NNGP"])
     return found
-
-
-def is_heuristic(network: AbstractLayer) -> bool:
-    """Whether the proportional limit takes features for Gaussian that are not."""
-    return not is_linear(network)
 
 
 def _of_limit(limit: AbstractLimit, setting: Setting) -> Theory:

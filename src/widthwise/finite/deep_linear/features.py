@@ -38,6 +38,8 @@ def gram_matrices(
 
     Source: bassetti2024, integral representation of the prior, of which it is a consequence.
     """
+    if not widths:
+        return []
     if isinstance(mixture, ScaleMixture):
         weights, final = mixture.weights, mixture.scales[:, None, None]
         inverses = [t[:, None, None] for t in _inverse_scales(mixture.scales, widths)]
