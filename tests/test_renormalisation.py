@@ -63,7 +63,7 @@ def test_without_noise_the_variance_is_the_scale_of_the_kernel(rng):
 
     data = drawn(rng)
     learner = ww.Posterior(noise=1e-8)
-    runs: Any = Family(DEEP, ww.NTK(), learner, (12, 48, 192), 1).train(data, progress=False)
+    runs: Any = Family(DEEP, ww.NTK(), learner, (48, 192, 768), 1).train(data, progress=False)
     finding = KernelRenormalisation()(runs)
     kernel = data.x_train @ data.x_train.T / 9
     for width, row in zip(runs.widths, finding.table.rows, strict=True):

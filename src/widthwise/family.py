@@ -91,7 +91,8 @@ class Member:
 
         Args:
             data: training and test rows.
-            seed: initial weights of a finite width; infinity is the mean over them.
+            seed: initial weights of a finite width, or the draws of its posterior; infinity is the
+                mean over them.
             order: seeds the batches.
             logs: number of logged times.
             checkpoint: file in which a limit that trains step by step keeps what it has done, and

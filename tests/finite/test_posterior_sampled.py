@@ -62,10 +62,7 @@ def test_mean_covariance_and_kernels_are_those_of_weighted_draws(run):
     assert (np.abs(found.value[:, 0] - mean) < 5 * error).all()
     np.testing.assert_allclose(found.covariance, wanted, atol=0.06 * wanted.max())
     prior, learned = run.trajectory.kernels["1 Tanh()"]
-    probes = np.ix_([0, 1, 2], [1, 2], [1, 2])
     for own, chance in ((prior, np.full(len(weights), 1 / len(weights))), (learned, weights)):
-        drawn = kernels[probes]
-        mean = np.tensordot(chance, drawn, 1) if len(chance) == len(drawn) else None
         mean = np.tensordot(chance, kernels[:, 1:, 1:], 1)
         spread = np.sqrt(np.tensordot(chance, (kernels[:, 1:, 1:] - mean) ** 2, 1))
         assert (np.abs(own - mean) < 5 * spread / math.sqrt(0.3 * effective)).all()
@@ -111,9 +108,8 @@ def test_the_readout_is_integrated_out_from_the_smaller_side(width, scaling, rng
         evidence = float(found.log_evidence)
         # phi are the hidden features times what the readout's scale is, and a constant
         hidden = whitened.net.features(whitened.parameters(z), jnp.asarray(X))["1 Tanh()"]
-    scale = math.sqrt(0.3) if width == 1 or scaling != ww.MuP() else math.sqrt(0.3)
     assert features.shape == (3, width + 1)
-    np.testing.assert_allclose(features[:, -1], scale, rtol=1e-6)
+    np.testing.assert_allclose(features[:, -1], math.sqrt(0.3), rtol=1e-6)
     unit = 1.0 / math.sqrt(width) / (math.sqrt(width) if scaling == ww.MuP() else 1.0)
     np.testing.assert_allclose(features[:, :-1], unit * np.asarray(hidden), rtol=1e-6)
     covered = features @ features.T + NOISE * np.eye(3)
@@ -134,7 +130,7 @@ def test_diagnostics_see_drift_and_count_correlated_draws(rng):
     assert found.rhat < 1.01
     assert found.effective == pytest.approx(16_000 / 9, rel=0.2)  # (1 - 0.8) / (1 + 0.8)
     drift = steps + np.linspace(0, 2, 4000)[:, None]  # the same in all chains
-    assert diagnostics(drift, 0).rhat > 1.2
+    assert diagnostics(drift, 0).rhat > 1.1
     apart = steps[:, :, :1] + np.array([0.0, 0.0, 0.0, 1.0])[:, None, None]
     assert diagnostics(apart, 0).rhat > 1.05
     told = Diagnostics(1.2, 30.0, 3).told(SHORT, 7)
@@ -182,11 +178,13 @@ def test_a_mixture_that_is_not_reached_is_sampled_instead(monkeypatch):
 
 
 def test_without_hidden_weights_the_posterior_is_a_gaussian_process():
-    found: Any = Member(Relu() >> Readout(), 4, ww.NTK(), ww.Posterior(noise=0.1)).train(PLAIN)
-    limit = Member(Relu() >> Readout(), math.inf, ww.NTK(), ww.Posterior(noise=0.1)).train(PLAIN)
+    net, learner = Readout(bias_variance=0.3), ww.Posterior(noise=0.1)
+    found, limit = (Member(net, width, ww.NTK(), learner).train(PLAIN) for width in (4, math.inf))
+    assert "no hidden weights" in found.notes[0]
     one, two = (r.predict(X, covariance=True) for r in (found, limit))
-    np.testing.assert_allclose(one.value, two.value, rtol=1e-6)
-    np.testing.assert_allclose(one.covariance, two.covariance, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(one.value, two.value, rtol=1e-8)
+    assert one.covariance is not None and two.covariance is not None
+    np.testing.assert_allclose(one.covariance, two.covariance, rtol=1e-8)
 
 
 def posed(scaling: Any, width: int, network, data: Data):

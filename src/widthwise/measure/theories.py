@@ -75,12 +75,14 @@ def theories(setting: Setting) -> dict[str, Theory]:
     found["NNGP"] = _of_limit(nngp, setting)
     if not setting.widths:
         return found
-    if len(setting.problem.x_train) <= ROWS and setting.copies > 0:
+    if setting.copies > 0 and len(setting.problem.x_train) <= ROWS:
         nu = setting.width / setting.copies
         learner = Posterior(prior="deep_gp", nu=nu, noise=setting.noise)
         machine = DeepKernelMachine(setting.network, setting.scaling, learner)
         with contextlib.suppress(ValueError):  # it has no optimum here, or none that is found
             found["deep kernel machine"] = _of_limit(machine, setting)
+    if setting.copies < 1:  # hidden layers that are nearly those of the prior
+        return found
     with contextlib.suppress(ValueError):
         found["proportional limit"] = _proportional(setting, found["NNGP"])
     return found
@@ -119,6 +121,5 @@ def _proportional(setting: Setting, nngp: Theory) -> Theory:
     gram = passed_on(taught, outputs * copies, widths, prior)[-1]
     unit = np.trace(nngp.kernel) / np.trace(prior)
     # a copy is a part of what they share, and for the rest of how they differ
-    part = 1 / copies if copies > 1 else 1.0
-    variance = part * variances[0] + (1 - part) * variances[-1]
+    variance = (variances[0] + (copies - 1) * variances[-1]) / copies
     return Theory(unit * gram, variance)
