@@ -210,7 +210,7 @@ def test_what_cannot_be_trained_is_refused_by_name():
     with pytest.raises(EmptyCell, match="leave weight_decay out"):
         Member(NET, math.inf, ww.NTK(), ww.Adam(weight_decay=0.1)).train(data)
     with pytest.raises(EmptyCell, match="width=inf"):
-        Member(NET, 64, ww.NTK(), ww.Posterior()).train(data)
+        Member(NET, 64, ww.NTK(), ww.GradientFlow()).train(data)
     with pytest.raises(EmptyCell, match="ridge"):
         learner = ww.GradientDescent(weight_decay=0.1)
         Member(NET, math.inf, ww.NTK(), learner).train(data)

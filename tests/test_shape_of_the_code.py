@@ -25,7 +25,7 @@ SHELVES = [
     {"network"},
     {"kernels"},
     {"limits", "finite"},
-    {"shelf", "stepsize"},
+    {"shelf", "stepsize", "conditioning"},
     {"family"},
     {"measure", "tasks", "sklearn", "model", "catalogue"},
     {"reporting"},

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from widthwise.conditioning import check_conditioning, condition
 from widthwise.data import Data
 from widthwise.finite import FiniteNetwork
 from widthwise.finite import train as train_finite
@@ -90,7 +91,8 @@ class Member:
 
         Args:
             data: training and test rows.
-            seed: initial weights of a finite width; infinity is the mean over them.
+            seed: initial weights of a finite width, or the draws of its posterior; infinity is the
+                mean over them.
             order: seeds the batches.
             logs: number of logged times.
             checkpoint: file in which a limit that trains step by step keeps what it has done, and
@@ -103,8 +105,7 @@ class Member:
         _is("data", data, Data, DATA)
         problem = pose(data, _loss(self.learner), resources)
         self._check_resources(resources)
-        if self.width == math.inf:
-            self._limit(self.learner).check(problem)
+        self._check(problem)
         learner = with_step_size(self.network, self.scaling, self.learner, problem, (self.width,))
         if self.width == math.inf:
             began = time.perf_counter()
@@ -112,6 +113,18 @@ class Member:
             work = Work(None if checkpoint is None else Path(checkpoint))
             return _train_limit(self, learner, prepared, problem, None, None, began, work)
         return _train_finite(self, learner, problem, seed, order, logs, None)
+
+    def _check(self, problem: Problem) -> None:
+        """Refuses what cannot be computed, before anything is."""
+        if self.width == math.inf:
+            self._limit(self.learner).check(problem)
+        elif isinstance(self.learner, Posterior):
+            check_conditioning(self.network, int(self.width), self.scaling, self.learner, problem)
+        elif not isinstance(self.learner, Stepwise):
+            raise EmptyCell(
+                f"{type(self.learner).__name__} is for width=inf: at width {self.width} use "
+                "GradientDescent() or Adam()."
+            )
 
     def _check_resources(self, resources: Resources) -> None:
         if not resources.named:
@@ -246,17 +259,12 @@ class Family:
 
     def _open_cells(self, problem: Problem) -> tuple[OpenCell, ...]:
         """What cannot be computed, known before anything is."""
-        found = []
-        sentence = f"{type(self.learner).__name__} is for width=inf: use GradientDescent()."
-        if isinstance(self.learner, Posterior):
-            sentence = "a finite network's posterior is not computed yet: use width=inf."
-        if not isinstance(self.learner, Stepwise):
-            found = [OpenCell(w, sentence) for w in self.widths if w != math.inf]
-        if math.inf in self.widths:
+        found: list[OpenCell] = []
+        for width in self.widths:
             try:
-                self._member(math.inf)._limit(self.learner).check(problem)
+                self._member(width)._check(problem)
             except EmptyCell as error:
-                found.append(OpenCell(math.inf, str(error)))
+                found.append(OpenCell(width, str(error)))
         return tuple(found)
 
     def _finite(self, width, problem, learner, shelf, order, logs, bar: Progress) -> list[Run]:
@@ -319,11 +327,8 @@ def _cost(width: float) -> float:
 
 
 def _train_finite(member, learner, problem, seed, order, logs, advance) -> Run:
-    if not isinstance(learner, Stepwise):
-        raise EmptyCell(
-            f"{type(learner).__name__} is for width=inf: at width {member.width} use "
-            "GradientDescent() or Adam()."
-        )
+    if isinstance(learner, Posterior):
+        return _condition_finite(member, learner, problem, seed, advance)
     assert learner.lr is not None  # with_step_size has filled it in
     began = time.perf_counter()
     net = FiniteNetwork(
@@ -337,6 +342,20 @@ def _train_finite(member, learner, problem, seed, order, logs, advance) -> Run:
         member.network, int(member.width), member.scaling, learner, seed, None, None, state,
         trajectory, problem.offset, problem.task, time.perf_counter() - began,
         sources_of(member.network, member.scaling),
+    )  # fmt: skip
+
+
+def _condition_finite(member, learner, problem, seed, advance) -> Run:
+    began = time.perf_counter()
+    found = condition(
+        member.network, int(member.width), member.scaling, learner, problem, seed=seed,
+        advance=advance,
+    )  # fmt: skip
+    return Run(
+        member.network, int(member.width), member.scaling,
+        dataclasses.replace(learner, noise=found.noise), seed, None, None, found.state,
+        found.trajectory, problem.offset, problem.task, time.perf_counter() - began,
+        (*sources_of(member.network, member.scaling), found.state.source), found.notes,
     )  # fmt: skip
 
 

@@ -48,7 +48,8 @@ class Model:
             suffix = f"_{i}" if many else ""
             table[f"prediction{suffix}"] = value[:, i].tolist()
             if found.std is not None:
-                table[f"std{suffix}"] = (found.std * self.data.target_scale[i]).tolist()
+                own = found.std if found.std.ndim == 1 else found.std[:, i]
+                table[f"std{suffix}"] = (own * self.data.target_scale[i]).tolist()
         return table
 
     def save(self, path: str | os.PathLike) -> None:

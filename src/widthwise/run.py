@@ -35,12 +35,20 @@ class OutputsPrediction(NamedTuple):
     covariance: Float[np.ndarray, "m k k"] | None
     given: str  # what value and covariance are conditioned on
 
+    @property
+    def std(self) -> Float[np.ndarray, "m k"] | None:
+        if self.covariance is None:
+            return None
+        return np.sqrt(np.maximum(np.diagonal(self.covariance, axis1=1, axis2=2), 0.0))
+
 
 class AbstractState(abc.ABC):
     """Everything that prediction needs; plain arrays and values, so that it can be pickled."""
 
     @abc.abstractmethod
-    def predict(self, x: Float[np.ndarray, "m d"], covariance: bool) -> Prediction:
+    def predict(
+        self, x: Float[np.ndarray, "m d"], covariance: bool
+    ) -> Prediction | OutputsPrediction:
         """Outputs in the coding of the loss (see `Problem`), without its offset."""
 
 
@@ -91,8 +99,11 @@ class Run:
     def loss(self) -> str:
         return getattr(self.learner, "loss", "mse")
 
-    def predict(self, x, *, covariance: bool = False) -> Prediction:
+    def predict(self, x, *, covariance: bool = False) -> Prediction | OutputsPrediction:
         """Predictions at new rows, (m, d), in the coding of the training targets.
+
+        A finite network's posterior with several outputs knows the covariance between them at each
+        row; all others that know one, the covariance between rows that every output has.
 
         Classes: one column each. Numbers that `data` has standardised stay so: multiply by
         `data.target_scale` and add `data.target_mean` for the target's own units.

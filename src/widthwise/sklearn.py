@@ -20,7 +20,7 @@ from widthwise.learner import AbstractLearner
 from widthwise.lookup import learner_named, scaling_named
 from widthwise.network import AbstractLayer, usual_network
 from widthwise.resources import Resources
-from widthwise.run import Prediction, Run
+from widthwise.run import OutputsPrediction, Prediction, Run
 from widthwise.scaling import AbstractScaling
 
 ROWS = 1024  # rows predicted at once: memory for so many times the training rows is enough
@@ -48,7 +48,8 @@ class WideClassifier(ClassifierMixin, BaseEstimator):
         width: a positive whole number, or `inf`.
         scaling: a scaling such as `NTK()`, or its name in any case.
         learner: a learner such as `GradientDescent(steps=100)`, or its name in any case. The
-            default, `Posterior`, is for width inf; `GradientDescent` and `Adam` train every width.
+            default, `Posterior`, samples finite networks with nonlinearities, which takes long;
+            `GradientDescent` and `Adam` train every width.
         random_state: seeds initial weights and batches: an int, a `RandomState`, or None for
             other ones in every call. At width inf only mini-batches are random.
         memory: a size such as "4GB" that the kernel of a `Posterior` stays within, by another way
@@ -184,12 +185,20 @@ class WideRegressor(RegressorMixin, BaseEstimator):
         value = value.reshape(-1, *self._scale.shape) * self._scale + self._mean
         if return_std:
             deviation = np.concatenate([self._known(part).std for part in found])
+            if deviation.ndim == 2:  # of each output its own
+                return value, deviation * self._scale
             return value, np.multiply.outer(deviation, self._scale)
         if return_cov:
-            return value, np.multiply.outer(self._known(found[0]).covariance, self._scale**2)
+            known = self._known(found[0])
+            if isinstance(known, OutputsPrediction):
+                raise ValueError(
+                    "This member knows the covariance between outputs, not between rows: use "
+                    "return_std, or width=inf."
+                )
+            return value, np.multiply.outer(known.covariance, self._scale**2)
         return value
 
-    def _known(self, found: Prediction) -> Any:
+    def _known(self, found: Prediction | OutputsPrediction) -> Any:
         if found.covariance is None:
             raise ValueError(
                 f"This member knows no standard deviation, being {_origin(self.run_)}: use "

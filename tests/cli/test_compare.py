@@ -45,7 +45,7 @@ def test_report_then_resumed_then_other_settings(call, houses, tmp_path):
     assert f"Resumed: {MEMBERS} of {MEMBERS} members were read from" in again.out
     assert load(out / "result.json").headline == result.headline
 
-    other = call("compare", houses, "--target", "price", *SIZE, "--learner", "Posterior")
+    other = call("compare", houses, "--target", "price", *SIZE, "--learner", "GradientFlow")
     assert other.code == 0 and "Resumed: 2 of 2" in other.out  # the two ends are the same members
     assert {
         path.name: path.read_bytes() for path in (out / "runs").iterdir()

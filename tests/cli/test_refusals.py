@@ -184,7 +184,8 @@ def test_settings(refused, what):
     [
         ("--width 0", "not positive"),
         ("--width 8,inf", "'8,inf' is neither"),
-        ("--width 8 --learner Posterior", "not computed yet|Posterior is for width=inf"),
+        ("--width 8 --learner GradientFlow", "GradientFlow is for width=inf: at width 8"),
+        ("--width 8 --learner Posterior(tune=true)", "train width=inf with it"),
         ("--scaling MuP", "posterior of networks with nonlinearities.*cannot be computed yet"),
         (("--scaling", UNSTABLE, "--learner", "GradientDescent"), "unstable"),
         ("--seed 1.5", "no whole number"),

@@ -64,7 +64,7 @@ def learner_of(given):
 def is_open(width, scaling, learner) -> bool:
     scaling, learner = scaling_named(scaling), learner_of(learner)
     if width != math.inf:
-        return isinstance(learner, ww.Posterior)
+        return isinstance(learner, ww.Posterior) and learner.kernel == "ntk"
     try:
         lookup(NET, scaling, learner)
     except EmptyCell:
@@ -76,7 +76,7 @@ def test_a_grid_of_widths_scalings_and_learners_scores_all_but_the_open_cells(cl
     grid = {
         "width": [32, math.inf],
         "scaling": ["NTK", "MuP"],
-        "learner": ["GradientDescent", ww.Adam(steps=20), "Posterior"],
+        "learner": ["GradientDescent", ww.Adam(steps=20), ww.Posterior(kernel="ntk")],
     }
     half = ShuffleSplit(1, test_size=0.5, random_state=0)
     search = GridSearchCV(WideClassifier(NET, random_state=0), grid, cv=half, error_score=np.nan)  # type: ignore[arg-type]
@@ -96,7 +96,7 @@ def test_a_grid_of_widths_scalings_and_learners_scores_all_but_the_open_cells(cl
         if cell[0] == math.inf:
             assert learner_of(cell[2]).kind in refusals
         else:
-            assert "Posterior is for width=inf: at width 32 use GradientDescent" in refusals
+            assert "leave it out at width 32, or use width=inf." in refusals
 
 
 def test_settings_inside_a_pipeline_can_be_searched(classes):
@@ -160,7 +160,11 @@ REFUSED = [
     ({"learner": ww.NTK()}, TypeError, "learner is NTK(): give one such as Posterior()"),
     ({"network": "Dense"}, TypeError, "network is 'Dense', which is no layer"),
     ({"network": ww.Dense() >> ww.Relu()}, ValueError, "does not end in Readout()"),
-    ({"width": 64}, EmptyCell, "Posterior is for width=inf: at width 64 use GradientDescent()"),
+    (
+        {"width": 64, "learner": "GradientFlow"},
+        EmptyCell,
+        "GradientFlow is for width=inf: at width",
+    ),
     ({"learner": ww.Adam(weight_decay=0.1)}, EmptyCell, "leave weight_decay out"),
     ({"scaling": ww.Standard(), "learner": "Adam"}, EmptyCell, "Adam"),
     ({"learner": ww.GradientDescent(lr=1e6)}, ValueError, "lower it, or leave it out"),

@@ -69,6 +69,7 @@ class NNGP(AbstractLimit):
     )
     regime: ClassVar[str] = "lazy"
     within_resources: ClassVar[bool] = True
+    follows_start: ClassVar[bool] = False
     learners: ClassVar[tuple[type[AbstractLearner], ...]] = (Posterior,)
     network: AbstractLayer
     scaling: AbstractScaling

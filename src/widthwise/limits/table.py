@@ -95,5 +95,5 @@ def lookup(
     filled = ", ".join(f"{x.regime} x {x.learners[0].kind} ({x.__name__})" for x in found)
     raise EmptyCell(
         f"The limit of the cell {row} x {learner.kind} cannot be computed yet; computed are "
-        f"{filled}; finite widths train in every cell but the posteriors."
+        f"{filled}; finite widths train in every cell."
     )

@@ -8,3 +8,4 @@ from widthwise.measure.base import Series as Series
 from widthwise.measure.base import Table as Table
 from widthwise.measure.consistency import Consistency as Consistency
 from widthwise.measure.movement import FeatureMovement as FeatureMovement
+from widthwise.measure.renormalisation import KernelRenormalisation as KernelRenormalisation

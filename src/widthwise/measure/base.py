@@ -6,6 +6,8 @@ from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 
+from widthwise.learner import AbstractLearner
+
 LONG = 30  # letters of a scaling or learner that are still a name
 
 
@@ -64,6 +66,7 @@ class AbstractInstrument(eqx.Module):
     """Measures runs; knows no member by name and asks none whether it is finite."""
 
     source: ClassVar[str]
+    learners: ClassVar[type[AbstractLearner]] = AbstractLearner  # of families it is for
 
     @abc.abstractmethod
     def __call__(self, runs: Any) -> Finding:

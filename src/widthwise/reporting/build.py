@@ -60,7 +60,7 @@ def build(
         return finding
 
     measured = [
-        (runs, {type(use).__name__: add(use(runs)) for use in apart})
+        (runs, {type(use).__name__: add(use(runs)) for use in apart if _asks(use, runs)})
         for runs in families
         if runs.widths
     ]
@@ -136,6 +136,11 @@ def _instruments(tolerance: float) -> tuple[list[AbstractInstrument], list[Agree
         if kind is not Agreement:
             apart.append(kind(tolerance=tolerance) if "tolerance" in settings else kind())
     return apart, [Agreement()]
+
+
+def _asks(instrument: AbstractInstrument, runs: Any) -> bool:
+    """Whether an instrument has something to say of a family with this learner."""
+    return isinstance(runs.family.learner, instrument.learners)
 
 
 def _with_baseline(finding: Finding, baseline: dict[str, Any] | None) -> Finding:

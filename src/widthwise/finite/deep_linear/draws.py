@@ -32,6 +32,7 @@ class Draws(NamedTuple):
     log_evidence: float
     standard_error: float  # of log_evidence
     effective: float  # how many independent draws of the posterior are worth as much
+    scales: list[Matrices]  # of each layer, from the output down: what it is drawn around
 
 
 def posterior_draws(
@@ -64,7 +65,10 @@ def posterior_draws(
             "proportional limit."
         )
     error = np.sqrt(max(1 / effective - 1 / samples, 0.0))
-    return Draws(drawn.matrices, weights, float(total - np.log(samples)), float(error), effective)
+    return Draws(
+        drawn.matrices, weights, float(total - np.log(samples)), float(error), effective,
+        drawn.scales,
+    )  # fmt: skip
 
 
 def _tilted(

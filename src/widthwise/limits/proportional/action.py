@@ -90,6 +90,19 @@ def prior_cost(order: Order, widths: tuple[int, ...]) -> tuple[float, Order]:
     return float(cost), (vectors * (tensions / values)) @ vectors.T
 
 
+def orders_behind(order: Order, widths: tuple[int, ...]) -> list[Order]:
+    """Q_l ... Q_L of the layers' factors of Q, for every l: the outputs' covariance behind layer l.
+
+    >>> [found.item() for found in orders_behind(np.diag([4.0]), (10, 10))]
+    [4.0, 2.0]
+    """
+    values, vectors = np.linalg.eigh(order)
+    tensions = _tensions(np.log(values), np.array(widths, dtype=float))
+    factors = [1 + tensions / width for width in widths]
+    behind = np.cumprod(factors[::-1], axis=0)[::-1]
+    return [(vectors * found) @ vectors.T for found in behind]
+
+
 def _tensions(logs: Float[np.ndarray, " d"], widths: Float[np.ndarray, " l"]) -> np.ndarray:
     """m with sum_l log(1 + m / N_l) = log q, by Newton's method in log(1 + m / min N)."""
     least, depth = widths.min(), len(widths)
