@@ -30,15 +30,15 @@ class Diagnostics(NamedTuple):
         """What a run's notes say of them; `where` is which run it is."""
         notes = [
             f"{where}, {sampling.chains} chains of {sampling.draws} draws after "
-            f"{sampling.warmup} steps of warm-up: split R-hat is {self.rhat:.4f} and the bulk effective sample size "
-            f"{self.effective:.0f}, the worst over the outputs at {rows} probe rows; "
-            f"{self.divergences} divergences."
+            f"{sampling.warmup} steps of warm-up: split R-hat is {self.rhat:.4f} and the bulk "
+            f"effective sample size {self.effective:.0f}, the worst over the outputs at {rows} "
+            f"probe rows; {self.divergences} divergences."
         ]
         if not (self.rhat <= MIXED and self.effective >= FEWEST * sampling.chains):
             notes.append(
                 f"{where}, the chains have not mixed (R-hat above {MIXED} or fewer than {FEWEST} "
-                "effective draws a chain): give Sampling more warmup and draws, or a larger noise, before "
-                "relying on them."
+                "effective draws a chain): give Sampling more warmup and draws, or a larger "
+                "noise, before relying on them."
             )
         if self.divergences:
             notes.append(
