@@ -187,13 +187,16 @@ def test_a_vanishing_prior_is_that_of_its_width():
     assert run.state.log_evidence == pytest.approx(wanted)
 
 
+@pytest.mark.slow
 def test_instruments_and_the_report_serve_exact_members(tmp_path):
     family = Family(NET, ww.NTK(), ww.Posterior(noise=0.1), (4, 16, 64, math.inf), seeds=2)
     runs: Any = family.train(data(), progress=False)
     assert len(runs.runs) == 7 and not runs.open_cells
     assert "lazy" in ww.measure.FeatureMovement()(runs).sentence
-    gaps = ww.measure.Consistency()(runs).numbers["gaps"]
+    finding = ww.measure.Consistency()(runs)
+    gaps = finding.numbers["gaps"]
     assert gaps[0][0] > gaps[-1][0] > 0
+    assert "Gap while training" not in [panel.title for panel in finding.panels]
     page = tmp_path / "report.html"
     ww.report(runs, page)
     assert "Kernel renormalisation" in page.read_text()

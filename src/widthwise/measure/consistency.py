@@ -90,7 +90,7 @@ def _against_limit(runs, instrument: Consistency) -> Finding:
     panels = (
         _panel("Test predictions", widths, gaps.predictions, law, tolerance),
         _panel("NNGP kernel at the start", widths, gaps.kernels, laws["NNGP kernel at start"]),
-        _over_time(runs),
+        *_over_time(runs),
     )
     title = titled("Consistency", runs)
     return Finding(
@@ -144,7 +144,10 @@ def _panel(
     return Panel(title, "width", f"relative gap to {to}", tuple(series), "log", "log")
 
 
-def _over_time(runs) -> Panel:
+def _over_time(runs) -> tuple[Panel, ...]:
+    """None for a posterior, which is one step from the prior."""
+    if len(runs.limit.trajectory.steps) <= 2:
+        return ()
     series = []
     for width in runs.widths:
         own = [(run.trajectory, runs.from_start_of(run).trajectory) for run in runs.at(width)]
@@ -156,7 +159,7 @@ def _over_time(runs) -> Panel:
         )
         steps = own[0][0].steps
         series.append(Series(f"width {width}", tuple(steps), tuple(curves.mean(axis=0))))
-    return Panel("Gap while training", "step", "relative gap to the limit", tuple(series))
+    return (Panel("Gap while training", "step", "relative gap to the limit", tuple(series)),)
 
 
 def _against_widest(runs, instrument: Consistency) -> Finding:

@@ -136,7 +136,7 @@ def _finding(
         told.append(_told(one, away, near))
         for name, value in away.items():
             curves[name].append((float(one.width), value))
-    sentence = f"The last hidden layer's kernel, {'; '.join(told)}."
+    sentence = f"The last hidden layer's kernel: {'; '.join(told)}."
     if curves["proportional limit"] and not is_linear(runs.family.network):
         sentence += (
             " With nonlinearities the proportional limit is a heuristic: it takes the features for "
@@ -156,16 +156,17 @@ def _nearest(away: dict[str, float], error: float) -> list[str]:
 
 
 def _told(one: _Measured, away: dict[str, float], near: list[str]) -> str:
-    moved = f"at width {one.width} ({one.ratio:.2g} rows a unit) {away['NNGP']:.1%} from the NNGP's"
+    where = f"at width {one.width} ({one.ratio:.2g} training rows per unit)"
+    moved = f"{where} it is {away['NNGP']:.1%} from the NNGP's"
     if len(away) == 1:
         return moved
-    if len(near) > 1:
-        return f"{moved}, is within the error over seeds of {' and '.join(near)}"
     others = [f"{name} {x:.1%}" for name, x in away.items() if name not in ("NNGP", *near)]
     beside = f" ({', '.join(others)})" if others else ""
+    if len(near) > 1:
+        return f"{moved}, and {' and '.join(near)} are equally near within the seeds' error{beside}"
     if near == ["NNGP"]:
-        return f"{moved}, is nearer to it than to the others{beside}"
-    return f"{moved}, is nearest to the {near[0]}'s, {away[near[0]]:.1%} away{beside}"
+        return f"{moved}, the nearest{beside}"
+    return f"{moved} and nearest to the {near[0]}'s, {away[near[0]]:.1%} away{beside}"
 
 
 def _panel(curves: dict[str, list[tuple[float, float]]]) -> Panel:

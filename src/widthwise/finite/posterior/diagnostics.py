@@ -26,24 +26,24 @@ class Diagnostics(NamedTuple):
     effective: float
     divergences: int
 
-    def told(self, sampling: Sampling, rows: int) -> list[str]:
-        """What a run's notes say of them."""
+    def told(self, sampling: Sampling, rows: int, where: str) -> list[str]:
+        """What a run's notes say of them; `where` is which run it is."""
         notes = [
-            f"{sampling.chains} chains of {sampling.draws} draws after {sampling.warmup} steps of "
-            f"warm-up: split R-hat is {self.rhat:.4f} and the bulk effective sample size "
-            f"{self.effective:.0f}, the worst over the outputs at {rows} probe rows; "
-            f"{self.divergences} divergences."
+            f"{where}, {sampling.chains} chains of {sampling.draws} draws after "
+            f"{sampling.warmup} steps of warm-up: split R-hat is {self.rhat:.4f} and the bulk "
+            f"effective sample size {self.effective:.0f}, the worst over the outputs at {rows} "
+            f"probe rows; {self.divergences} divergences."
         ]
         if not (self.rhat <= MIXED and self.effective >= FEWEST * sampling.chains):
             notes.append(
-                f"The chains have not mixed (R-hat above {MIXED} or fewer than {FEWEST} effective "
-                "draws a chain): give Sampling more warmup and draws, or a larger noise, before "
-                "relying on them."
+                f"{where}, the chains have not mixed (R-hat above {MIXED} or fewer than {FEWEST} "
+                "effective draws a chain): give Sampling more warmup and draws, or a larger "
+                "noise, before relying on them."
             )
         if self.divergences:
             notes.append(
-                "Steps diverged, so that parts of the posterior may be left out: give Sampling "
-                "more warmup, or a larger noise."
+                f"{where}, steps diverged, so that parts of the posterior may be left out: give "
+                "Sampling more warmup, or a larger noise."
             )
         return notes
 

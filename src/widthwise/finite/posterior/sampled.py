@@ -99,7 +99,7 @@ def sampled_posterior(
             values = np.asarray(_each(whitened, data, positions, probes))
         values = values.reshape(sampling.chains, sampling.draws, -1)
         mixing = diagnostics(values, drawn.divergences)
-        notes = mixing.told(sampling, len(probes))
+        notes = mixing.told(sampling, len(probes), f"At width {net.width}, seed {seed}")
     else:
         positions, mixing = np.zeros((1, 0), np.float32), Diagnostics(1.0, float(count), 0)
         notes = ["The network has no hidden weights, so that its posterior is a Gaussian process."]
@@ -113,8 +113,8 @@ def sampled_posterior(
     kernels = {name: np.stack([before[name], after[name]]) for name in before}
     if copies != 1:
         notes.append(
-            f"The likelihood counts {copies:g} times: the network has as many copies of its "
-            "outputs, and predictions are those of one."
+            f"At width {net.width} the likelihood counts {copies:g} times: the network has as many "
+            "copies of its outputs, and predictions are those of one."
         )
     return state, trajectory_of(state, problem, kernels), tuple(notes)
 
