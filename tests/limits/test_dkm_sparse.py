@@ -67,7 +67,10 @@ def test_rows_are_chosen_in_turn_by_the_variance_that_is_left():
     assert len(chosen_rows(linear, X, 12, scaling=NTK())) == 6
 
 
-@pytest.mark.parametrize("net", [NET, Dense() >> Relu() >> Dense() >> Relu() >> Readout()])
+KINKED = Dense() >> Relu() >> Dense() >> Relu() >> Readout()
+
+
+@pytest.mark.parametrize("net", [pytest.param(NET, marks=pytest.mark.slow), KINKED])
 def test_gradient_by_finite_differences(net, double):
     """Among rows some of which are inducing rows, where angles have no derivative."""
     layers, inducing = gram_layers(net), X[ORDER[:7]]
@@ -119,10 +122,9 @@ def test_all_rows_as_inducing_rows_are_the_full_machine():
 
 def test_more_inducing_rows_bound_better():
     """As in an experiment of ours with 24 rows of which 4, 8, ... stood for all."""
-    found = [-best(count).minimum.value for count in (4, 10, 18)]
+    found = [*(-best(count).minimum.value for count in (4, 12)), -full().minimum.value]
     assert found == sorted(found)
-    assert found[-1] < -full().minimum.value
-    assert found[1] - found[0] > found[-1] - found[-2]
+    assert found[1] - found[0] > found[2] - found[1] > 0
 
 
 def test_it_is_the_uncollapsed_bound_at_the_best_outputs(double):
@@ -190,6 +192,7 @@ def deep(**settings: Any) -> Posterior:
     return Posterior(noise=0.1, prior="deep_gp", **settings)
 
 
+@pytest.mark.slow
 def test_a_linear_network():
     """Of rank 6: as many inducing rows tell all."""
     net = Dense() >> Dense() >> Readout()
@@ -215,9 +218,9 @@ def test_a_linear_layer_behind_one_at_its_prior():
 
 
 def test_nu_of_zero_fits_best():
-    found = [-best(8, nus=(nu, nu), tolerance=1e-5).minimum.value for nu in (0.0, 0.01, 1.0)]
+    found = [-best(8, nus=(nu, nu), tolerance=1e-5).minimum.value for nu in (0.0, 1.0)]
     assert np.isfinite(found).all()
-    assert found[0] >= found[1] > found[2]
+    assert found[0] > found[1]
 
 
 def test_from_one_nu_to_the_next():
