@@ -9,6 +9,7 @@ import pytest
 import widthwise as ww
 from widthwise.data import Data
 from widthwise.family import Family
+from widthwise.finite.deep_linear import scale_mixture
 from widthwise.finite.deep_linear.features import passed_on, second_moments
 from widthwise.inference import Sampling
 from widthwise.limits.proportional import proportional
@@ -59,11 +60,9 @@ def test_three_theories_of_one_linear_layer(rows, width, fit, exact, machine, sa
 
 
 def test_without_noise_the_variance_is_the_scale_of_the_kernel(rng):
-    from widthwise.finite.deep_linear import scale_mixture
-
     data = drawn(rng)
     learner = ww.Posterior(noise=1e-8)
-    runs: Any = Family(DEEP, ww.NTK(), learner, (48, 192, 768), 1).train(data, progress=False)
+    runs: Any = Family(DEEP, ww.NTK(), learner, (500, 2000, 8000), 1).train(data, progress=False)
     finding = KernelRenormalisation()(runs)
     kernel = data.x_train @ data.x_train.T / 9
     for width, row in zip(runs.widths, finding.table.rows, strict=True):

@@ -16,12 +16,13 @@ everyone = pytest.mark.parametrize(
     "instrument", [made(kind) for kind in concrete(measure, measure.AbstractInstrument)], ids=repr
 )
 NET = ww.Dense() >> ww.Relu() >> ww.Readout()
+LINEAR = ww.Dense() >> ww.Readout()
 LEARNER = ww.GradientDescent(steps=3, lr=0.1)
 
 
 @pytest.fixture(scope="module")
 def trained():
-    """Runs of four kinds on a few rows."""
+    """Runs of several kinds on a few rows."""
     rng = np.random.default_rng(0)
     data = from_arrays(rng.normal(size=(12, 3)), rng.normal(size=12), task="regression", test=4)
     kinds = {
@@ -31,14 +32,16 @@ def trained():
         "infinite": (ww.NTK(), ww.Posterior(noise=0.1), (math.inf,)),
         "none": (ww.MuP(), ww.Posterior(), (math.inf,)),
     }
-    return {
+    found = {
         name: ww.Family(NET, scaling, learner, widths, seeds=2).train(data, progress=False)
         for name, (scaling, learner, widths) in kinds.items()
     }
+    exact = ww.Family(LINEAR, ww.NTK(), ww.Posterior(noise=0.1), (4, 8, math.inf), seeds=2)
+    return found | {"posterior": exact.train(data, progress=False)}
 
 
 @everyone
-@pytest.mark.parametrize("kind", ["limit", "open", "one", "infinite", "none"])
+@pytest.mark.parametrize("kind", ["limit", "open", "one", "infinite", "none", "posterior"])
 def test_it_answers_in_plain_json_and_one_paragraph(instrument, kind, trained):
     finding = instrument(trained[kind])
     assert finding.instrument == type(instrument).__name__
