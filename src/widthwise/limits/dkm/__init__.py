@@ -1,4 +1,5 @@
 """The rich posterior of deep Gaussian processes and of linear networks: deep kernel machines."""
 
+from widthwise.limits.dkm.inducing_machine import InducingMachine as InducingMachine
 from widthwise.limits.dkm.linear import linear_grams as linear_grams
 from widthwise.limits.dkm.machine import DeepKernelMachine as DeepKernelMachine

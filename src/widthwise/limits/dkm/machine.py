@@ -77,6 +77,11 @@ class DeepKernelMachine(AbstractLimit):
                 "Under a rich scaling the posterior is that of networks, not of networks linear in "
                 "their parameters: leave kernel='ntk' out, or use NTK()."
             )
+        if self.learner.inducing is not None:
+            return (
+                "DeepKernelMachine has a Gram matrix of all rows: leave inducing out, or see what "
+                "inducing points ask for."
+            )
         if (sentence := refusal_of(self.network)) is not None:
             return sentence
         if self.learner.prior == "network" and not is_linear(self.network):
