@@ -94,7 +94,7 @@ class InducingMachine(AbstractLimit):
             )
         if learner.kernel == "ntk" or learner.tune:
             return (
-                "InducingMachine keeps the network's variances, and has no kernel='ntk': leave "
+                "InducingMachine keeps the network's variances, and has no tangent kernel: leave "
                 "tune and kernel out."
             )
         if learner.prior == "network" and not is_linear(self.network):
@@ -146,7 +146,7 @@ class InducingMachine(AbstractLimit):
         )
         with float64():
             first = first_points(machine, problem.x_train, rng)
-            layers = drawn(sites_of(machine), first, rng)
+            layers = drawn(machine, first, rng)
             begin = start(layers, last_points(machine), problem.y_train.shape[1])
         return _Prepared(self, problem, bound, begin, order, tuple(notes))
 

@@ -1,6 +1,7 @@
 """The bound that a machine with inducing variables maximises, estimated on some rows, and Adam."""
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -27,6 +28,7 @@ from widthwise.limits.dkm.variational import (
 )
 from widthwise.problem import Diverged, batches
 
+NARROW = 0.1
 DROPS = (0.4, 0.8)  # shares of the steps after which the step size is a tenth
 
 
@@ -51,8 +53,10 @@ class Fitted(NamedTuple):
 
 
 def start(layers: Any, points: int, outputs: int) -> Fitted:
-    """Outputs as in the prior."""
-    return Fitted(layers, np.zeros((points, outputs)), np.zeros((points, points)))
+    """Outputs with the prior's mean and NARROW times its standard deviations: with the whole of it
+    the logarithms of chances are so uncertain that training would first unlearn the features."""
+    narrow = math.sqrt(2) * math.log(NARROW) * np.eye(points)
+    return Fitted(layers, np.zeros((points, outputs)), narrow)
 
 
 class Result(NamedTuple):

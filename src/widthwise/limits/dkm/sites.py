@@ -236,7 +236,7 @@ def unit_of(nu: float) -> float:
     return max(nu, 1.0)
 
 
-def drawn(sites: Any, first: Float[np.ndarray, "m f"], rng: np.random.Generator) -> Any:
+def drawn(machine: Machine, first: Float[np.ndarray, "m f"], rng: np.random.Generator) -> Any:
     """What is free where training starts: Gram matrices of the prior, inducing inputs from the
     data, mixtures at random."""
 
@@ -247,7 +247,7 @@ def drawn(sites: Any, first: Float[np.ndarray, "m f"], rng: np.random.Generator)
         triangle = np.zeros((site.rank, site.rank)) if site.rank else None
         return Free(first if site.reads else None, mix, triangle)
 
-    return jax.tree.map(one, sites, is_leaf=is_site)
+    return jax.tree.map(one, sites_of(machine), is_leaf=is_site)
 
 
 def nearby(
