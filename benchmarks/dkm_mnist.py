@@ -84,8 +84,10 @@ def main() -> None:
         print(f"nu {nu:g}: {found['accuracy']} % of {found['tested']:,}, {found['seconds']} s")
     best = max(done[nu, asked.train, asked.epochs]["accuracy"] for nu in NUS if nu <= 1)
     last = done[NUS[-1], asked.train, asked.epochs]["accuracy"]
-    print(f"Accuracy falls from {best} % at nu <= 1 to {last} % at nu = {NUS[-1]:g}: {best - last:.1f}"
-          f" points, wanted over 5.")  # fmt: skip
+    print(
+        f"Accuracy falls from {best} % at nu <= 1 to {last} % at nu = {NUS[-1]:g}: "
+        f"{best - last:.1f} points, wanted over 5."
+    )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 import dataclasses
 from typing import ClassVar
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import sklearn.cluster
 from jaxtyping import Float
@@ -229,14 +231,15 @@ class _Prepared(AbstractPrepared):
 
     def _told(self, course: Course) -> list[str]:
         with float64():
-            apart = [(site, float(far)) for site, far in divergences(self.bound, course.fitted)]
+            fitted = jax.tree.map(jnp.asarray, course.fitted)
+            apart = [float(far) for _, far in divergences(self.bound, fitted)]
         first, last = course.bounds[0], course.bounds[-1]
         notes = [
             f"{course.epoch} epochs of Adam brought the bound, as estimated in mini-batches, from "
             f"{first:.6g} in the first epoch to {last:.6g} in the last."
         ]
         if apart:
-            said = ", ".join(f"{far:.3g}" for _, far in apart)
+            said = ", ".join(f"{far:.3g}" for far in apart)
             notes.append(f"KL divergence of each hidden layer from its prior: {said}.")
         if self.bound.noise is None:
             notes.append(

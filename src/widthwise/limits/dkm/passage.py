@@ -60,9 +60,11 @@ class _Walk:
     def __init__(self):
         self.least: dict[str, Any] = {}
 
-    def first(self, layer, own: Affine, free: Free | None, spread, x, whole: bool) -> Blocks | None:
+    def first(
+        self, layer, own: Affine | None, free: Free | None, spread, x, whole: bool
+    ) -> Blocks | None:
         """The first layer of weights; nothing is known before."""
-        if free is None:
+        if free is None or own is None:
             return None
         taps = layer.taps(x.shape[1:-1]) if isinstance(layer, Conv) else ()
         seen = read_by(taps, x)

@@ -75,7 +75,7 @@ def expected_categorical(
     return jnp.take_along_axis(found.mean, labels[:, None], axis=1)[:, 0] - normal
 
 
-def mean_probabilities(found: Outputs, draws: Float[Array, "s b k"]) -> Float[Array, "b k"]:
+def mean_probabilities(found: Outputs, draws: Float[Array, "s ... k"]) -> Float[Array, "b k"]:
     """E softmax(f) of each row, a mean over draws."""
     f = found.mean + jnp.sqrt(found.variance)[:, None] * draws
     return jnp.mean(jax.nn.softmax(f, axis=-1), axis=0)
