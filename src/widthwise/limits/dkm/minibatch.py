@@ -130,10 +130,18 @@ def loss(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2, 3))
-def _step(bound: Bound, pace: tuple[float, int], fitted: Fitted, state: Any, x, y, key):
+def step(bound: Bound, pace: tuple[float, int], fitted: Fitted, state: Any, x, y, key):
+    """A step of Adam at a pace of `lr` and so many steps in all: what is free, Adam's state, and the
+    loss before. What is free and the state are given away."""
     value, slope = jax.value_and_grad(loss, argnums=1)(bound, fitted, x, y, key)
     moved, state = _adam(*pace).update(slope, state, fitted)
     return optax.apply_updates(fitted, moved), state, value
+
+
+def first_state(pace: tuple[float, int], begin: Fitted) -> tuple[Fitted, Any]:
+    """What is free, in JAX's arrays, and Adam's state before the first step."""
+    fitted = jax.tree.map(jnp.asarray, begin)
+    return fitted, _adam(*pace).init(fitted)
 
 
 def _adam(lr: float, steps: int) -> optax.GradientTransformation:
@@ -172,15 +180,15 @@ def fit(
     chosen = batches(len(x), pace[1], size, order)
     course: Course | None = work.kept(name)
     if course is None:
-        course = Course(0, begin, _adam(*pace).init(jax.tree.map(jnp.asarray, begin)), ())
+        course = Course(0, *first_state(pace, begin), ())
     work.advance(course.epoch / inducing.epochs)
     fitted, state = jax.tree.map(jnp.array, (course.fitted, course.state))
     for epoch in range(course.epoch, inducing.epochs):
         values = []
-        for step in range(epoch * each, (epoch + 1) * each):
-            rows = slice(None) if chosen is None else chosen[step]
-            key = jax.random.fold_in(jax.random.key(order), step)
-            fitted, state, value = _step(
+        for number in range(epoch * each, (epoch + 1) * each):
+            rows = slice(None) if chosen is None else chosen[number]
+            key = jax.random.fold_in(jax.random.key(order), number)
+            fitted, state, value = step(
                 bound, pace, fitted, state, jnp.asarray(x[rows]), jnp.asarray(y[rows]), key
             )
             values.append(value)
