@@ -32,7 +32,7 @@ from widthwise.scaling import NTK, MuP
 
 RNG = np.random.default_rng(4)
 X = RNG.normal(size=(90, 3))
-Y = np.sin(2 * X[:, 0]) + X[:, 1] * X[:, 2]
+Y = np.sin(2 * X[:, 0]) + 0.5 * X[:, 1]
 DATA = from_arrays(X, Y, task="regression", test=10)
 NET = Dense() >> Relu() >> Readout(weight_variance=1.0)
 DEEP = Dense() >> Relu() >> Dense(times=2) >> Relu() >> Readout(weight_variance=1.0)

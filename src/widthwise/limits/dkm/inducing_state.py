@@ -70,7 +70,8 @@ class InducingState(AbstractState):
     def _passed(self, x: Float[np.ndarray, "m d"], whole: bool) -> "_Found":
         check_columns(x, self.bound.machine.columns)
         with float64():
-            found = _pass(self.bound, self.fitted, padded(x), whole)
+            rows = padded(x) if whole else block_of(x)
+            found = _pass(self.bound, self.fitted, rows, whole)
         for name, least in found.least.items():
             if not float(least) > -NEGATIVE:
                 raise ValueError(
@@ -79,6 +80,11 @@ class InducingState(AbstractState):
                     "smaller lr."
                 )
         return found
+
+
+def block_of(x: Float[np.ndarray, "m d"]) -> Float[Array, "b d"]:
+    """A block of rows, the last of them repeated: one compiled shape serves all."""
+    return jnp.asarray(np.pad(x, ((0, BLOCK - len(x)), (0, 0)), mode="edge"))
 
 
 class _Found(NamedTuple):
@@ -100,7 +106,7 @@ def _pass(bound: Bound, fitted: Any, x: Float[Array, "m d"], whole: bool) -> _Fo
 def check_start(bound: Bound, fitted: Fitted, x: Float[np.ndarray, "n d"]) -> None:
     """Raises NotSolvable, naming the layer, where the covariance of the inducing variables has no
     factor before training has begun."""
-    found = _pass(bound, fitted, padded(x[:1]), False)
+    found = _pass(bound, fitted, block_of(x[:1]), False)
     for name, least in found.least.items():
         if not np.isfinite(float(least)):
             raise NotSolvable(

@@ -129,10 +129,10 @@ def loss(
     return apart / bound.rows - jnp.mean(fit)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2, 3))
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def step(bound: Bound, pace: tuple[float, int], fitted: Fitted, state: Any, x, y, key):
-    """A step of Adam at a pace of `lr` and so many steps in all: what is free, Adam's state, and the
-    loss before. What is free and the state are given away."""
+    """A step of Adam at a pace of `lr` and so many steps: what is free and Adam's state after
+    it, and the loss before."""
     value, slope = jax.value_and_grad(loss, argnums=1)(bound, fitted, x, y, key)
     moved, state = _adam(*pace).update(slope, state, fitted)
     return optax.apply_updates(fitted, moved), state, value
@@ -182,7 +182,7 @@ def fit(
     if course is None:
         course = Course(0, *first_state(pace, begin), ())
     work.advance(course.epoch / inducing.epochs)
-    fitted, state = jax.tree.map(jnp.array, (course.fitted, course.state))
+    fitted, state = jax.tree.map(jnp.asarray, (course.fitted, course.state))
     for epoch in range(course.epoch, inducing.epochs):
         values = []
         for number in range(epoch * each, (epoch + 1) * each):
