@@ -82,6 +82,7 @@ def collapsed(machine: Machine, bound: Bound, fitted: Fitted, x, y):
     """The bound with the best outputs, written out; and these outputs, whitened."""
     found = through(bound, fitted, jnp.asarray(x))[-1]
     noise, k = bound.noise, y.shape[1]
+    assert noise is not None
     ii = np.asarray(found.ii.xy) + JITTER * np.mean(found.ii.xx) * np.eye(len(found.ii.xx))
     ti, t = np.asarray(found.ti.xy), np.asarray(found.ti.xx)
     q = ti @ np.linalg.solve(ii, ti.T)
@@ -152,7 +153,7 @@ def test_expected_likelihoods_against_many_draws():
     f = mean + np.sqrt(variance)[:, None] * RNG.normal(size=(200_000, 3, 4))
     chances = np.exp(f - np.log(np.sum(np.exp(f), axis=-1, keepdims=True)))
     logs = np.log(chances[:, np.arange(3), labels])
-    draws = draws_of(KEY, 40_000, 3, 4, np.float64)
+    draws = draws_of(KEY, 40_000, (3, 4), np.float64)
     ours = np.asarray(expected_categorical(found, jnp.asarray(labels), draws))
     error = logs.std(axis=0) * np.sqrt(1 / 200_000 + 1 / 40_000)
     assert (np.abs(ours - logs.mean(axis=0)) < 4 * error).all()

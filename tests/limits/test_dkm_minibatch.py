@@ -44,7 +44,8 @@ IMAGES = IMAGES >> GlobalAveragePool() >> Readout()
 
 def deep(points: Any = 12, epochs: int = 3, batch_size: Any = 20, **settings: Any) -> Posterior:
     own = {k: settings.pop(k) for k in ("regularisation", "quadratic", "lr") if k in settings}
-    inducing = Inducing(points, epochs=epochs, batch_size=batch_size, **({"lr": 0.05} | own))
+    own = {"epochs": epochs, "batch_size": batch_size, "lr": 0.05} | own
+    inducing = Inducing(points, **own)  # type: ignore[arg-type]
     defaults = {"prior": "deep_gp", "noise": 0.1, "nu": 1.0} | settings
     return Posterior(inducing=inducing, **defaults)  # type: ignore[arg-type]
 

@@ -115,7 +115,7 @@ def graph_posterior(
         value = outputs.mean
         if posed.noise is None:
             key = jax.random.key(0)
-            draws = draws_of(key, PREDICTING, 1, value.shape[1], value.dtype)
+            draws = draws_of(key, PREDICTING, (1, value.shape[1]), value.dtype)
             value = mean_probabilities(outputs, draws)
     return GraphPosterior(
         np.asarray(value), np.asarray(outputs.variance), tuple(map(np.asarray, grams)),
@@ -144,7 +144,7 @@ def _posed(network, x, adjacency, y, labelled, learner, scaling, nus) -> _Posed:
     noise, draws, targets = learner.noise, None, jnp.asarray(y)
     if learner.likelihood == "categorical":
         noise, targets = None, jnp.argmax(targets, axis=1)
-        draws = draws_of(jax.random.key(0), DRAWS, *y.shape, np.float64)
+        draws = draws_of(jax.random.key(0), DRAWS, y.shape, np.float64)
     root = jnp.asarray(first_root(np.asarray(first)))
     return _Posed(own, root, a, jnp.asarray(labelled), targets, nus, noise, draws)
 

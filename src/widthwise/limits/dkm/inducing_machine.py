@@ -217,17 +217,17 @@ class _Prepared(AbstractPrepared):
         """From the prior, where all rows have one mean, to what was trained."""
         problem = self.problem
         after = [states[1].predict(x, False).value for x in (problem.x_train, problem.x_test)]
-        losses = [
+        train, test = (
             np.array([loss_value(f, y, "mse") for f in (np.zeros_like(found), found)])
             for found, y in zip(after, (problem.y_train, problem.y_test), strict=True)
-        ]
+        )
         steps, kernels = np.array([0.0, float(len(states[1].bounds))]), {}
         if self.bound.machine.vectors:
             features = [state.features(problem.probes) for state in states]
             names = layer_names(self.limit.network)
             kernels = {name: np.stack([one[i] for one in features]) for i, name in names}
         predictions = np.stack([np.zeros_like(after[1]), after[1]])
-        return Trajectory(steps, *losses, predictions, kernels)
+        return Trajectory(steps, train, test, predictions, kernels)
 
     def _told(self, course: Course) -> list[str]:
         with float64():

@@ -50,7 +50,8 @@ class InducingState(AbstractState):
         parts = [self._passed(x[part], False).outputs for part in rows]
         sizes = [len(x[part]) for part in rows]
         cut = [[np.asarray(y)[:size] for y in one] for one, size in zip(parts, sizes, strict=True)]
-        return Outputs(*(np.concatenate(own) for own in zip(*cut, strict=True)))
+        mean, variance = (np.concatenate(own) for own in zip(*cut, strict=True))
+        return Outputs(mean, variance)  # type: ignore[arg-type]
 
     def features(self, x: Float[np.ndarray, "m d"]) -> tuple[Float[np.ndarray, "m m"], ...]:
         """The features' kernels behind each layer of a network of vectors."""
@@ -61,7 +62,7 @@ class InducingState(AbstractState):
         """Mean softmax of outputs, by the same draws for every row."""
         k, found = outputs.mean.shape[1], []
         with float64():
-            draws = draws_of(jax.random.key(0), PREDICTING, 1, k, np.float64)
+            draws = draws_of(jax.random.key(0), PREDICTING, (1, k), np.float64)
             for part in blocks_of(len(outputs.mean), BLOCK):
                 some = Outputs(*(jnp.asarray(y[part]) for y in outputs))
                 found.append(np.asarray(mean_probabilities(some, draws)))

@@ -120,7 +120,7 @@ def loss(
     noise, draws = jax.random.split(key)
     outputs = passed(bound, fitted, x, noise).outputs
     if bound.noise is None:
-        chosen = draws_of(draws, TRAINING, *outputs.mean.shape, outputs.mean.dtype)
+        chosen = draws_of(draws, TRAINING, outputs.mean.shape, outputs.mean.dtype)
         fit = expected_categorical(outputs, y, chosen)
     else:
         fit = expected_gaussian(outputs, y, bound.noise)
@@ -199,8 +199,8 @@ def fit(
                 f"The bound left the finite numbers in epoch {epoch + 1}: lower lr of Inducing, or "
                 "give a larger nu."
             )
-        kept = jax.tree.map(np.asarray, (fitted, state))
-        course = Course(epoch + 1, *kept, (*course.bounds, mean))
+        own, adam = jax.tree.map(np.asarray, (fitted, state))
+        course = Course(epoch + 1, own, adam, (*course.bounds, mean))
         work.keep(name, course)
     return course
 

@@ -74,8 +74,8 @@ class _Walk:
 
     def layer(self, layer, own, free, spread, at: Blocks) -> Blocks:
         if isinstance(layer, Chain):
-            for inner, *parts in zip(layer.layers, own, free, spread, strict=True):
-                at = self.layer(inner, *parts, at)
+            for inner, a, b, c in zip(layer.layers, own, free, spread, strict=True):
+                at = self.layer(inner, a, b, c, at)
             return at
         if isinstance(layer, Sum):
             return self._sum(layer, own, free, spread, at)
@@ -92,10 +92,13 @@ class _Walk:
 
     def _sum(self, layer: Sum, own, free, spread, at: Blocks) -> Blocks:
         """Branches that are uncorrelated; inducing variables are the sums of theirs."""
-        parts = list(zip(layer.branches, own, free, spread, strict=True))
-        skips = sum(isinstance(branch, Identity) for branch, *_ in parts)
+        skips = sum(isinstance(branch, Identity) for branch in layer.branches)
         outs = [at.each(lambda moments: moments.times(float(skips)))] if skips else []
-        outs += [self.layer(*part, at) for part in parts if not isinstance(part[0], Identity)]
+        outs += [
+            self.layer(branch, a, b, c, at)
+            for branch, a, b, c in zip(layer.branches, own, free, spread, strict=True)
+            if not isinstance(branch, Identity)
+        ]
         return functools.reduce(_added, outs)
 
     def _learned(self, layer, prior: Blocks, spread) -> Blocks:
@@ -123,4 +126,5 @@ def _added(one: Blocks, other: Blocks) -> Blocks:
     among = None
     if one.among is not None and other.among is not None:
         among = one.among.add(other.among)
-    return Blocks(one.ii.add(other.ii), one.ti.add(other.ti), among, one.shape)  # type: ignore[arg-type]
+    ii, ti = one.ii.add(other.ii), one.ti.add(other.ti)
+    return Blocks(ii, ti, among, one.shape)  # type: ignore[arg-type]

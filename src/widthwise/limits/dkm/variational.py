@@ -5,7 +5,7 @@ N(R mean_j, R S S^T R^T): `mean` (m, k) and the lower triangle `root` S (m, m) a
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -56,9 +56,11 @@ def expected_gaussian(found: Outputs, y: Float[Array, "b k"], noise: float) -> F
     return -(missed / noise + count * math.log(2 * math.pi * noise)) / 2
 
 
-def draws_of(key: PRNGKeyArray, count: int, rows: int, k: int, dtype) -> Float[Array, "s b k"]:
-    """Standard normal numbers for `count` draws of outputs, each beside its negative."""
-    half = jax.random.normal(key, (count // 2, rows, k), dtype)
+def draws_of(
+    key: PRNGKeyArray, count: int, shape: tuple[int, ...], dtype: Any
+) -> Float[Array, "s b k"]:
+    """Standard normal numbers for `count` draws of outputs (b, k), each beside its negative."""
+    half = jax.random.normal(key, (count // 2, *shape), dtype)
     return jnp.concatenate([half, -half])
 
 
