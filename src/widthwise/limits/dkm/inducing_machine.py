@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import sklearn.cluster
 from jaxtyping import Float
+from threadpoolctl import threadpool_limits
 
 from widthwise.learner import AbstractLearner, Posterior
 from widthwise.limits.base import (
@@ -204,7 +205,8 @@ class _Prepared(AbstractPrepared):
         x, y = problem.x_train, problem.y_train
         name = f"{self.limit!r} {self.order} {digest(x)} {digest(y)}"
         targets = labels_of(y) if self.bound.noise is None else y
-        with float64():
+        # XLA has threads of its own, and LAPACK's would wait for them
+        with float64(), threadpool_limits(1, "blas"):
             check_start(self.bound, self.begin, x)
             course = fit(self.bound, self.begin, x, targets, inducing, self.order, work, name)
         states = [
