@@ -3,7 +3,7 @@
     python benchmarks/dkm_minibatch.py
 
 Three hidden ReLU layers, 128 inducing points, 8 columns, Gaussian likelihood. Printed are seconds
-of a step of Adam at three batch sizes, and what each further row adds, which is one number where the
+of a step of Adam at three batch sizes, and what each further row adds, one number where the
 cost is linear; and at one batch size for three numbers of rows in all, whose ratio to the first is
 1 where the cost does not depend on them.
 """

@@ -89,8 +89,9 @@ class InducingMachine(AbstractLimit):
     learner: Posterior
 
     def refusal(self) -> str | None:
-        learner = self.learner
-        if learner.inducing is None:
+        learner, inducing = self.learner, self.learner.inducing
+        closed = learner.likelihood == "gaussian" and not readers(self.network)
+        if inducing is None or (closed and inducing.batch_size is None):
             return (
                 "InducingMachine goes through inducing points, in mini-batches: give Posterior "
                 "inducing=Inducing(points=100, batch_size=100)."

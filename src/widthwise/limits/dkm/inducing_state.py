@@ -46,6 +46,8 @@ class InducingState(AbstractState):
 
         Raises ValueError, naming the layer, where a variance is below zero.
         """
+        if not len(x):
+            return Outputs(np.empty((0, self.fitted.mean.shape[1])), np.empty(0))  # type: ignore[arg-type]
         rows = list(blocks_of(len(x), BLOCK))
         parts = [self._passed(x[part], False).outputs for part in rows]
         sizes = [len(x[part]) for part in rows]
@@ -60,7 +62,7 @@ class InducingState(AbstractState):
 
     def _chances(self, outputs: Outputs) -> Float[np.ndarray, "m k"]:
         """Mean softmax of outputs, by the same draws for every row."""
-        k, found = outputs.mean.shape[1], []
+        k, found = outputs.mean.shape[1], [np.empty((0, outputs.mean.shape[1]))]
         with float64():
             draws = draws_of(jax.random.key(0), PREDICTING, (1, k), np.float64)
             for part in blocks_of(len(outputs.mean), BLOCK):

@@ -78,10 +78,7 @@ class DeepKernelMachine(AbstractLimit):
                 "their parameters: leave kernel='ntk' out, or use NTK()."
             )
         if self.learner.inducing is not None:
-            return (
-                "DeepKernelMachine has a Gram matrix of all rows: leave inducing out, or see what "
-                "inducing points ask for."
-            )
+            return "DeepKernelMachine has Gram matrices of all rows: leave inducing out."
         if (sentence := refusal_of(self.network)) is not None:
             return sentence
         if self.learner.prior == "network" and not is_linear(self.network):
