@@ -7,6 +7,9 @@ from widthwise.limits.base import EmptyCell as EmptyCell
 from widthwise.limits.base import Start as Start
 from widthwise.limits.base import Work as Work
 from widthwise.limits.dkm import DeepKernelMachine as DeepKernelMachine
+from widthwise.limits.dkm import GraphPosterior as GraphPosterior
+from widthwise.limits.dkm import InducingMachine as InducingMachine
+from widthwise.limits.dkm import graph_posterior as graph_posterior
 from widthwise.limits.dkm import linear_grams as linear_grams
 from widthwise.limits.evidence import log_evidence as log_evidence
 from widthwise.limits.extrapolated import Extrapolated as Extrapolated

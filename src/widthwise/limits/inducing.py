@@ -28,15 +28,16 @@ def refusal_of(network: AbstractLayer, learner: Posterior) -> str | None:
     inducing = learner.inducing
     if learner.likelihood == "categorical":
         return (
-            "The categorical likelihood has no closed form and cannot be computed yet: use "
-            "likelihood='gaussian', which regresses on one-hot classes."
+            "The categorical likelihood has no closed form, and is trained through inducing points "
+            "of deep Gaussian processes: use Posterior(prior='deep_gp', inducing=Inducing(100)) "
+            "under MuP(), or likelihood='gaussian', which regresses on one-hot classes."
         )
     if inducing is None:
         return None
     if inducing.batch_size is not None:
         return (
-            "Inducing points cannot be trained in mini-batches yet: leave batch_size out of "
-            "Inducing, which takes all rows at once."
+            "Mini-batches train inducing points of deep Gaussian processes: leave batch_size out of "
+            "Inducing, which takes all rows at once, or use prior='deep_gp' under MuP()."
         )
     if isinstance(inducing.points, tuple):
         return (
