@@ -36,8 +36,8 @@ def refusal_of(network: AbstractLayer, learner: Posterior) -> str | None:
         return None
     if inducing.batch_size is not None:
         return (
-            "Mini-batches train inducing points of deep Gaussian processes: leave batch_size out of "
-            "Inducing, which takes all rows at once, or use prior='deep_gp' under MuP()."
+            "Mini-batches train inducing points of deep Gaussian processes: leave batch_size out "
+            "of Inducing, which takes all rows at once, or use prior='deep_gp' under MuP()."
         )
     if isinstance(inducing.points, tuple):
         return (
