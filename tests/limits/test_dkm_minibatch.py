@@ -108,6 +108,7 @@ def test_it_goes_on_from_a_checkpoint_and_follows_from_the_order(tmp_path, monke
     assert np.abs(other - whole).max() > 1e-6
 
 
+@pytest.mark.slow
 def test_frozen_gram_matrices():
     frozen = trained(deep(nu=math.inf, epochs=1))
     assert not any("KL" in note for note in frozen.notes)

@@ -47,7 +47,8 @@ class InducingState(AbstractState):
         Raises ValueError, naming the layer, where a variance is below zero.
         """
         if not len(x):
-            return Outputs(np.empty((0, self.fitted.mean.shape[1])), np.empty(0))  # type: ignore[arg-type]
+            none = np.empty((0, self.fitted.mean.shape[1]))
+            return Outputs(none, none[:, 0])  # type: ignore[arg-type]
         rows = list(blocks_of(len(x), BLOCK))
         parts = [self._passed(x[part], False).outputs for part in rows]
         sizes = [len(x[part]) for part in rows]
