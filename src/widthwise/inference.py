@@ -51,8 +51,8 @@ class Inducing(eqx.Module):
 class Sampling(eqx.Module):
     """The posterior of finite networks by Hamiltonian Monte Carlo.
 
-    >>> Sampling(chains=2, draws=500)
-    Sampling(chains=2, draws=500)
+    >>> Sampling(chains=2, draws=1000)
+    Sampling(chains=2, draws=1000)
 
     Args:
         chains: independent ones, from draws of the prior.
