@@ -318,7 +318,10 @@ def main() -> None:
         todo = [p for p in todo if asked.splits is None or p.split < asked.splits]
         own, of = asked.share
         left = [p for p in todo[own - 1 :: of] if (p.name, p.split) not in done]
-        print(f"{len(todo)} pieces, {len(done)} kept in {asked.out}, {len(left)} left here")
+        print(
+            f"{len(todo)} pieces, {len(done)} kept in {asked.out}, {len(left)} left here",
+            flush=True,
+        )
         for number, piece in enumerate(left, start=1):
             began = time.perf_counter()
             line = measured(piece)
