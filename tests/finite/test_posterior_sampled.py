@@ -207,8 +207,8 @@ def test_chains_of_linear_networks_are_the_exact_mixture(outputs, rng):
         *given, Sampling(draws=4000), noise=NOISE, copies=1.0, seed=0, advance=lambda share: None
     )
     assert found.diagnostics.rhat < 1.01 and found.diagnostics.effective > 2000
-    one, two = (state.predict(x[6:], True) for state in (exact, found))
-    assert one.std is not None and two.std is not None
+    predicted: list[Any] = [state.predict(x[6:], True) for state in (exact, found)]
+    one, two = predicted
     error = one.std.max() / math.sqrt(found.diagnostics.effective)
     np.testing.assert_allclose(two.value, one.value, atol=5 * error)
     np.testing.assert_allclose(two.covariance, one.covariance, atol=0.1 * one.std.max() ** 2)
@@ -228,7 +228,7 @@ def test_copies_are_outputs_with_readouts_of_their_own():
     effective = min(state.diagnostics.effective, 1 / np.sum(weights**2))
     mean = weights @ outputs
     spread = np.sqrt(weights @ (outputs - mean) ** 2)
-    found = state.predict(X, True)
+    found: Any = state.predict(X, True)
     assert (np.abs(found.value[:, 0] - mean) < 5 * spread / math.sqrt(effective)).all()
     np.testing.assert_allclose(found.std, spread, rtol=0.1)
     mean = np.tensordot(weights, kernels[:, 1:, 1:], 1)
