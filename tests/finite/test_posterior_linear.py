@@ -81,7 +81,7 @@ def test_a_member_is_the_mixture_of_its_widths():
     )
     mixture = scale_mixture(kernel, found.y_train, (8, 16), 0.1)
     wanted: Any = mixture.predict(cross, prior)
-    predicted: Any = run.predict(found.x_test, covariance=True)
+    predicted = run.predict(found.x_test, covariance=True)
     np.testing.assert_allclose(predicted.value, wanted.value, rtol=1e-10)
     np.testing.assert_allclose(predicted.covariance, wanted.covariance, rtol=1e-8, atol=1e-12)
     np.testing.assert_allclose(run.trajectory.predictions[-1], wanted.value, rtol=1e-10)
@@ -114,12 +114,11 @@ def test_several_outputs_have_a_covariance_between_them(tmp_path):
     kernel, cross = (
         kernel_matrix(NET, x, found.x_train).nngp for x in (found.x_train, found.x_test)
     )
-    wanted: Any = outputs_mixture(kernel, found.y_train, (6, 12), 0.2)
+    wanted = outputs_mixture(kernel, found.y_train, (6, 12), 0.2)
     variance = np.diagonal(kernel_matrix(NET, found.x_test).nngp).copy()
-    np.testing.assert_allclose(predicted.value, wanted.predict(cross).value, rtol=1e-9)
-    np.testing.assert_allclose(
-        predicted.covariance, wanted.predict(cross, variance).covariance, rtol=1e-8, atol=1e-12
-    )
+    own: Any = wanted.predict(cross, variance)
+    np.testing.assert_allclose(predicted.value, own.value, rtol=1e-9)
+    np.testing.assert_allclose(predicted.covariance, own.covariance, rtol=1e-8, atol=1e-12)
     run.save(tmp_path / "run")
     again = ww.Run.load(tmp_path / "run").predict(found.x_test, covariance=True)
     np.testing.assert_array_equal(again.covariance, predicted.covariance)

@@ -207,8 +207,8 @@ def test_chains_of_linear_networks_are_the_exact_mixture(outputs, rng):
         *given, Sampling(draws=4000), noise=NOISE, copies=1.0, seed=0, advance=lambda share: None
     )
     assert found.diagnostics.rhat < 1.01 and found.diagnostics.effective > 2000
-    one: Any = exact.predict(x[6:], True)
-    two: Any = found.predict(x[6:], True)
+    predicted: list[Any] = [state.predict(x[6:], True) for state in (exact, found)]
+    one, two = predicted
     error = one.std.max() / math.sqrt(found.diagnostics.effective)
     np.testing.assert_allclose(two.value, one.value, atol=5 * error)
     np.testing.assert_allclose(two.covariance, one.covariance, atol=0.1 * one.std.max() ** 2)
