@@ -1,4 +1,4 @@
-"""One round of the saddle: the laws of all layers' units, their Gram matrices, and the tilts."""
+"""One round on the way to the saddle: the laws of all layers' units move on, and what they obey."""
 
 import functools
 import math
@@ -20,8 +20,8 @@ from widthwise.limits.tilted.law import (
 )
 
 JITTER = 1e-10  # of a prior covariance's mean diagonal, added to it
-PACE = 0.3  # share of the way to its target that a tilt goes in a round, at most
-BOLD = 0.25  # change of a tilt in a round, at most, in units of the inverse Gram matrix
+PACE = 0.3  # share of the way to its target that a law goes in a round, at most
+BOLD = 0.1  # change of its exponent in a round, at most, in units of the inverse second moments
 ADAPTING = 0.1  # change of a leap's logarithm for each unit of acceptance
 
 
@@ -49,19 +49,20 @@ class Posed(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a hidden layer stands.
+    """Where a hidden layer stands: its law is that of f = R z, z ~ N(0, I) tilted by Lambda.
 
-    `z` (s, r) are the chains of a law that is sampled, and `leap` their step; `gram` is
-    E[phi phi^T] and `spread` E[z z^T]; `tilt` is Lambda and `left` how far it is from its target,
-    in units of the inverse Gram matrix. None where there is none, as under an infinite nu.
+    `root` is R, `tilt` Lambda; `z` (s, r) are chains, where the law is sampled, and `leap` their
+    step; `gram` is E[phi phi^T] and `spread` E[z z^T]; `lack` (n, n) is what the tilt lacks to its
+    target, in units of the inverse Gram matrix. Only `gram` is there under an infinite nu.
     """
 
     gram: Any
     z: Any = None
     spread: Any = None
+    root: Any = None
     tilt: Any = None
     leap: Any = None
-    left: Any = None
+    lack: Any = None
 
 
 def ruled(functions: Functions, covariance: Float[Array, "n n"]) -> Float[Array, "n n"]:
@@ -78,28 +79,26 @@ def root_of(covariance: Float[Array, "n n"]) -> Float[Array, "n n"]:
     return jnp.linalg.cholesky(covariance + jitter * jnp.eye(len(covariance)))
 
 
+def second(rows: Float[Array, "s n"], weights: Float[Array, " s"]) -> Float[Array, "n n"]:
+    """The weighted mean of rows' outer squares."""
+    return rows.T @ (weights[:, None] * rows)
+
+
 def begun(hidden: tuple[Hidden, ...], posed: Posed, chains: int, key: Array) -> tuple[Place, ...]:
     """Every layer at its prior, `chains` draws of each law that is sampled."""
-    places, covariance, rank = [], posed.first, posed.root.shape[1]
-    for layer, (weight, bias), own in zip(
-        hidden, posed.affine, jax.random.split(key, len(hidden)), strict=True
-    ):
-        gram, rows = ruled(layer.functions, covariance), len(covariance)
+    places, covariance, root = [], posed.first, posed.root
+    keys = jax.random.split(key, len(hidden))
+    for layer, (weight, bias), own in zip(hidden, posed.affine, keys, strict=True):
+        gram, rank = ruled(layer.functions, covariance), root.shape[1]
         if math.isinf(layer.nu):
             places.append(Place(gram))
         else:
             z = None if layer.exact else jax.random.normal(own, (chains, rank))
-            tilt, leap = jnp.zeros((rows, rows)), jnp.asarray(WIDEST / 2)
-            places.append(Place(gram, z, jnp.eye(rank), tilt, leap, jnp.asarray(jnp.inf)))
-        covariance, rank = weight * gram + bias, rows
+            tilt, leap = jnp.zeros_like(gram), jnp.asarray(WIDEST / 2)
+            places.append(Place(gram, z, jnp.eye(rank), jnp.asarray(root), tilt, leap, tilt))
+        covariance = weight * gram + bias
+        root = root_of(covariance)
     return tuple(places)
-
-
-def priors(posed: Posed, grams: list[Any]) -> tuple[list[Any], list[Any]]:
-    """The prior covariance of every layer of weights, the readout included, and their roots."""
-    covariances = [posed.first]
-    covariances += [w * g + b for (w, b), g in zip(posed.affine, grams, strict=True)]
-    return covariances, [posed.root, *map(root_of, covariances[1:-1])]
 
 
 def round_of(
@@ -110,46 +109,49 @@ def round_of(
     adapting: Any,
     key: Array,
 ) -> tuple[Place, ...]:
-    """Every law one trajectory on, from the first layer to the last, and every tilt a step nearer
-    to its target, from the last to the first. `gain` is the share that the new moments have in the
-    ones that are kept."""
-    found, covariance, root = [], posed.first, posed.root
+    """Every law one trajectory on, from the first layer to the last, and then every law's exponent
+    a step nearer to where those of the others want it, from the last to the first.
+
+    That is natural-gradient ascent of log p(y | G^L) - sum of nu KL(q^l | N(0, K(G^l-1))) in all
+    laws at once. `gain` is the share that new moments have in those that are kept.
+    """
+    found, covariances = [], [posed.first]
     keys = jax.random.split(key, len(hidden))
-    for number, (layer, place, own) in enumerate(zip(hidden, places, keys, strict=True)):
-        if number:
-            weight, bias = posed.affine[number - 1]
-            covariance = weight * found[-1].gram + bias
-            root = root_of(covariance)
-        found.append(_onward(layer, place, covariance, root, gain, adapting, own))
-    covariances, roots = priors(posed, [place.gram for place in found])
+    for layer, place, own, (weight, bias) in zip(hidden, places, keys, posed.affine, strict=True):
+        found.append(_onward(layer, place, covariances[-1], gain, adapting, own))
+        covariances.append(weight * found[-1].gram + bias)
     slope = readout_slope(covariances[-1], posed)
     for number in reversed(range(len(hidden))):
-        layer, place = hidden[number], found[number]
+        layer, place, covariance = hidden[number], found[number], covariances[number]
         slope = posed.affine[number][0] * slope  # in the Gram matrix
         if place.tilt is None:
-            back = jax.vjp(functools.partial(ruled, layer.functions), covariances[number])[1]
+            back = jax.vjp(functools.partial(ruled, layer.functions), covariance)[1]
             slope = _symmetric(back(slope)[0])
-        else:
-            found[number] = _tilted(layer, place, roots[number], -2 / layer.nu * slope)
-            slope = -layer.nu / 2 * _prior_slope(roots[number], place.spread)
+            continue
+        target, turned = -2 / layer.nu * slope, jnp.eye(len(place.spread))
+        if number:
+            lower = root_of(covariance)
+            turned = jax.scipy.linalg.solve_triangular(lower, place.root, lower=True)
+            slope = -layer.nu / 2 * _divergence_slope(lower, turned @ place.spread @ turned.T)
+        found[number] = _tilted(layer, place, target, turned.T @ turned)
     return tuple(found)
 
 
-def _onward(layer: Hidden, place: Place, covariance, root, gain, adapting, key) -> Place:
+def _onward(layer: Hidden, place: Place, covariance, gain, adapting, key) -> Place:
     """A layer whose law has moved on, its moments with it."""
     if place.tilt is None:
         return Place(ruled(layer.functions, covariance))
     if layer.exact:
-        z, weights = grid(layer.functions, root, place.tilt)
+        z, weights = grid(layer.functions, place.root, place.tilt)
         leap = place.leap
     else:
         z, accepted = trajectory(
-            layer.functions, root, place.tilt, place.z, root_of(place.spread), place.leap, key
+            layer.functions, place.root, place.tilt, place.z, root_of(place.spread), place.leap, key
         )
         weights = jnp.full(len(z), 1 / len(z))
         leap = place.leap * jnp.exp(adapting * ADAPTING * (accepted - WANTED))
         leap = jnp.minimum(leap, WIDEST)
-    features = activated(layer.functions, z @ root.T)
+    features = activated(layer.functions, z @ place.root.T)
     gram, spread = second(features, weights), second(z, weights)
     return place._replace(
         gram=place.gram + gain * (gram - place.gram),
@@ -157,11 +159,6 @@ def _onward(layer: Hidden, place: Place, covariance, root, gain, adapting, key) 
         z=None if layer.exact else z,
         leap=leap,
     )
-
-
-def second(rows: Float[Array, "s n"], weights: Float[Array, " s"]) -> Float[Array, "n n"]:
-    """The weighted mean of rows' outer squares."""
-    return rows.T @ (weights[:, None] * rows)
 
 
 def readout_slope(covariance: Float[Array, "n n"], posed: Posed) -> Float[Array, "n n"]:
@@ -172,35 +169,49 @@ def readout_slope(covariance: Float[Array, "n n"], posed: Posed) -> Float[Array,
     return -(posed.y.shape[1] * inverse - weights @ weights.T) / 2
 
 
-def _prior_slope(root: Float[Array, "n r"], spread: Float[Array, "r r"]) -> Float[Array, "n n"]:
-    """K^-1 - K^-1 E[f f^T] K^-1 where K = R R^T and f = R z: twice the derivative, in K, of the
-    divergence of a law from N(0, K)."""
+def _divergence_slope(lower: Float[Array, "n n"], spread: Float[Array, "n n"]):
+    """K^-1 - K^-1 E[f f^T] K^-1, twice the derivative in K of a law's divergence from N(0, K); K is
+    L L^T, and `spread` is L^-1 E[f f^T] L^-T."""
     middle = jnp.eye(len(spread)) - spread
-    half = jax.scipy.linalg.solve_triangular(root, middle, lower=True, trans=1)
-    return _symmetric(jax.scipy.linalg.solve_triangular(root, half.T, lower=True, trans=1))
+    half = jax.scipy.linalg.solve_triangular(lower, middle, lower=True, trans=1)
+    return _symmetric(jax.scipy.linalg.solve_triangular(lower, half.T, lower=True, trans=1))
 
 
-def _tilted(layer: Hidden, place: Place, root: Any, target: Float[Array, "n n"]) -> Place:
-    """A tilt that has gone towards its target as far as is safe, and the moments with it.
+def _tilted(
+    layer: Hidden, place: Place, target: Float[Array, "n n"], precision: Float[Array, "r r"]
+) -> Place:
+    """A law whose exponent has gone as far as is safe to a target for the tilt and to the inverse
+    of the prior covariance, `precision` in the units of z; the moments go with it.
 
-    In units of the inverse Gram matrix a law whose features were Gaussian would lose its density
-    at a change of -1, and the target answers a change by as much as it pulls outwards, twice.
+    In units of inverse second moments a Gaussian law would end at a change of -1, and a target
+    answers a change by about as much as it pulls outwards, twice.
     """
-    lower = root_of(place.gram)
-    change = target - place.tilt
-    whole = lower.T @ change @ lower
-    left = jnp.linalg.norm(whole)
+    lower, shape = root_of(place.gram), root_of(place.spread)
+    change, other = target - place.tilt, precision - jnp.eye(len(precision))
+    lack = lower.T @ change @ lower
     outward = jnp.maximum(-jnp.min(jnp.linalg.eigvalsh(lower.T @ target @ lower)), 0.0)
-    change = jnp.minimum(PACE / (1 + outward), BOLD / left) * change
-    place = place._replace(tilt=place.tilt + change, left=left)
-    if layer.exact:
-        return place
-    # the chains as they stand, weighed by the change, tell what it does to the moments
-    features = activated(layer.functions, place.z @ root.T)
-    lean = jax.nn.softmax(-energy(layer.functions, root, change, place.z)) - 1 / len(place.z)
+    size = jnp.maximum(_size(lack), _size(shape.T @ other @ shape))
+    share = jnp.minimum(PACE / (1 + outward), BOLD / size)
+    change, other = share * change, share * other
+    # precisions in units of z are I again
+    turn = jnp.linalg.cholesky(jnp.eye(len(other)) + other)
+    root = jax.scipy.linalg.solve_triangular(turn, place.root.T, lower=True).T
+    gram, spread, z = place.gram, place.spread, place.z
+    if not layer.exact:
+        # the chains as they stand, weighed by the change, tell what it does to the moments
+        features = activated(layer.functions, z @ place.root.T)
+        fall = energy(layer.functions, place.root, change, z) + jnp.sum((z @ other) * z, axis=1) / 2
+        lean = jax.nn.softmax(-fall) - 1 / len(z)
+        gram, spread, z = gram + second(features, lean), spread + second(z, lean), z @ turn
     return place._replace(
-        gram=place.gram + second(features, lean), spread=place.spread + second(place.z, lean)
-    )
+        gram=gram, spread=turn.T @ spread @ turn, z=z, root=root, tilt=place.tilt + change,
+        lack=lack,
+    )  # fmt: skip
+
+
+def _size(matrix):
+    """The largest absolute eigenvalue."""
+    return jnp.max(jnp.abs(jnp.linalg.eigvalsh(matrix)))
 
 
 def _symmetric(matrix):

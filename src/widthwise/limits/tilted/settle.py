@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from widthwise.limits.base import EmptyCell
 from widthwise.limits.tilted.law import activated, grid, trajectory
 from widthwise.limits.tilted.saddle import (
     Hidden,
@@ -23,16 +24,22 @@ from widthwise.limits.tilted.saddle import (
 )
 from widthwise.solve import float64
 
-REPLICATES = 4  # independent solutions, whose spread is the error that is told
-CHAINS = 256, 8  # of a replicate: at least, and for each row
+CHAINS = 1024, 32  # of a law that is sampled: at least, and for each row
+REPLICATES = 4  # groups of them that end on their own, whose spread is the error that is told
 CHUNK = 50  # rounds between two looks
-MOST = 40  # chunks until it must stand
+MOST = 60  # chunks until it must stand
 CLOSE = 1e-9  # to its target, at which a saddle on grids stands
-GAIN = 0.3  # of the newest moments, until then
-MEAN = 100  # rounds from there on, whose moments are averaged with weights that grow
+DRIFT = 0.5  # of what tilts lack, the part that stays over a chunk: noise leaves less
+GAIN = 0.3  # of the first of the rounds that are averaged
+MEAN = 100  # rounds that are averaged, with weights that grow
 APART = 2  # trajectories between two draws that are kept
 BURN = 10  # trajectories before the first of them
 POINTS = 16384  # that are kept of a sampled law, about
+ENDLESS = (
+    "The tilt of a hidden layer's law grows faster along some features than its prior falls, so "
+    "that no law is left at infinite width: give a larger nu or noise, or a bounded function such "
+    "as Tanh()."
+)
 
 
 class Law(NamedTuple):
@@ -62,66 +69,87 @@ class Saddle(NamedTuple):
     fit_error: float
 
 
-@functools.partial(jax.jit, static_argnums=(0, 2, 3))
-def _begun(hidden: tuple[Hidden, ...], posed: Posed, replicates: int, chains: int, key: Array):
-    keys = jax.random.split(key, replicates)
-    return jax.vmap(lambda own: begun(hidden, posed, chains, own))(keys)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _rounds(hidden: tuple[Hidden, ...], posed: Posed, places, gains, adapting, key: Array):
-    """So many rounds of every replicate as there are gains."""
-
-    def alone(places, key):
-        def step(places, at):
-            gain, own = at
-            return round_of(hidden, posed, places, gain, adapting, own), None
-
-        keys = jax.random.split(key, len(gains))
-        return jax.lax.scan(step, places, (gains, keys))[0]
-
-    return jax.vmap(alone)(places, jax.random.split(key, len(places[0].gram)))
-
-
 def settled(hidden: tuple[Hidden, ...], posed: Posed, seed: int = 0) -> Saddle:
-    """The saddle of log p(y | G^L) - sum of nu KL(q^l | N(0, K(G^l-1))) over the laws q."""
+    """The saddle of log p(y | G^L) - sum of nu KL(q^l | N(0, K(G^l-1))) over the laws q.
+
+    All chains share their tilts until these stand but for noise; then groups of them go on, each
+    with tilts of its own, which follow moments that are averaged over more and more rounds: a
+    stochastic approximation of the exact saddle. Raises EmptyCell where a law comes to no end.
+    """
     exact = all(layer.exact or math.isinf(layer.nu) for layer in hidden)
-    replicates = 1 if exact else REPLICATES
     chains = max(CHAINS[0], CHAINS[1] * len(posed.y))
     keys = iter(jax.random.split(jax.random.key(seed), MOST + 4))
     with float64():
-        places = _begun(hidden, posed, replicates, chains, next(keys))
+        places = _begun(hidden, posed, chains, next(keys))
         rounds, stands = 0, all(math.isinf(layer.nu) for layer in hidden)
-        gains = jnp.full(CHUNK, 1.0 if exact else GAIN)
         while not stands and rounds < MOST * CHUNK:
-            before = places
-            places = _rounds(hidden, posed, places, gains, 1.0, next(keys))
+            gains = jnp.ones(CHUNK)
+            places, lacks = _rounds(hidden, posed, places, gains, 1.0, next(keys))
             rounds += CHUNK
-            stands = max(_left(places)) < CLOSE if exact else _same(before, places)
+            stands = _stand(lacks, exact)
         if not exact:
             # weights of the rounds grow in proportion: the first ones count for little
             gains = 2 / (jnp.arange(MEAN) + 2 / GAIN)
-            places = _rounds(hidden, posed, places, gains, 0.0, next(keys))
+            places, lacks = _rounds(hidden, posed, _parted(places), gains, 0.0, next(keys))
             rounds += MEAN
         tilts = tuple(None if p.tilt is None else jnp.mean(p.tilt, axis=0) for p in places)
         laws = _laws(hidden, posed, places, tilts, next(keys))
         return _found(hidden, posed, places, tilts, laws, rounds, stands)
 
 
-def _left(places: tuple[Place, ...]) -> tuple[float, ...]:
-    """How far the tilts of each hidden layer are from their targets; 0 where nu is infinite."""
-    return tuple(0.0 if p.left is None else float(jnp.max(p.left)) for p in places)
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def _begun(hidden: tuple[Hidden, ...], posed: Posed, chains: int, key: Array) -> tuple[Place, ...]:
+    """One replicate, which has all chains."""
+    return jax.tree.map(lambda leaf: leaf[None], begun(hidden, posed, chains, key))
 
 
-def _same(before: tuple[Place, ...], after: tuple[Place, ...]) -> bool:
-    """Whether no Gram matrix has moved by more than its chance error explains."""
-    for old, new in zip(before, after, strict=True):
-        moved = jnp.sum(jnp.mean(new.gram - old.gram, axis=0) ** 2)
-        # of a difference of two means, each over the replicates
-        chance = jnp.sum(jnp.var(old.gram, axis=0, ddof=1) + jnp.var(new.gram, axis=0, ddof=1))
-        if not moved <= 2 * chance / len(new.gram):
+@functools.partial(jax.jit, static_argnums=0)
+def _rounds(hidden: tuple[Hidden, ...], posed: Posed, places: Any, gains, adapting, key: Array):
+    """So many rounds of every replicate as there are gains, and what tilts lacked in each."""
+
+    def alone(places, key):
+        def step(places, at):
+            gain, own = at
+            places = round_of(hidden, posed, places, gain, adapting, own)
+            return places, tuple(place.lack for place in places)
+
+        return jax.lax.scan(step, places, (gains, jax.random.split(key, len(gains))))
+
+    return jax.vmap(alone)(places, jax.random.split(key, len(places[0].gram)))
+
+
+def _parted(places: tuple[Place, ...]) -> tuple[Place, ...]:
+    """The chains of one replicate as those of several."""
+
+    def copied(leaf):
+        return jnp.repeat(leaf, REPLICATES, axis=0)
+
+    def part(place: Place) -> Place:
+        z = None if place.z is None else place.z.reshape(REPLICATES, -1, place.z.shape[-1])
+        return jax.tree.map(copied, place._replace(z=None))._replace(z=z)
+
+    return tuple(part(place) for place in places)
+
+
+def _stand(lacks: tuple[Any, ...], exact: bool) -> bool:
+    """Whether all tilts are where they should be, but for noise that comes and goes."""
+    for lack in lacks:
+        if lack is None:
+            continue
+        if not bool(jnp.isfinite(lack).all()):
+            raise EmptyCell(ENDLESS)
+        size = jnp.linalg.norm(lack[0], axis=(1, 2))
+        if exact and size[-1] > CLOSE:
+            return False
+        if not exact and jnp.linalg.norm(jnp.mean(lack[0], axis=0)) > DRIFT * jnp.mean(size):
             return False
     return True
+
+
+def _left(places: tuple[Place, ...]) -> tuple[float, ...]:
+    """What the tilts of each hidden layer lack; 0 where nu is infinite."""
+    lacks = [None if place.lack is None else jnp.mean(place.lack, axis=0) for place in places]
+    return tuple(0.0 if lack is None else float(jnp.linalg.norm(lack, 2)) for lack in lacks)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -143,6 +171,8 @@ def _laws(
         if layer.exact:
             z, weights = grid(layer.functions, root, tilt)
         else:
+            # chains stand in units of the root that their own law has come to
+            place = place._replace(z=_turned(place, root) if number else place.z)
             z = _drawn(layer, place, root, tilt, keys[number])
             weights = jnp.full(len(z), 1 / len(z))
         gram = second(activated(layer.functions, z @ root.T), weights)
@@ -150,10 +180,17 @@ def _laws(
     return tuple(found)
 
 
+def _turned(place: Place, root: Float[Array, "n n"]) -> Float[Array, "g s n"]:
+    """The chains of every replicate in units of this root."""
+    f = jnp.einsum("gsi,gji->gsj", place.z, place.root)
+    columns = f.reshape(-1, f.shape[-1]).T
+    return jax.scipy.linalg.solve_triangular(root, columns, lower=True).T.reshape(f.shape)
+
+
 def _drawn(layer: Hidden, place: Place, root, tilt, key) -> Float[Array, "s r"]:
     """Draws of all chains, those of one replicate side by side."""
     start = place.z.reshape(-1, place.z.shape[-1])
-    leap, shape = jnp.min(place.leap), root_of(jnp.mean(place.spread, axis=0))
+    leap, shape = jnp.min(place.leap), root_of(start.T @ start / len(start))
 
     def onward(z, key):
         return trajectory(layer.functions, root, tilt, z, shape, leap, key)[0], None
