@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from widthwise.limits.base import EmptyCell
+from widthwise.limits.tilted.ends import slowest_fall
 from widthwise.limits.tilted.law import activated, grid, trajectory
 from widthwise.limits.tilted.saddle import (
     Hidden,
@@ -26,12 +27,12 @@ from widthwise.solve import float64
 
 CHAINS = 1024, 32  # of a law that is sampled: at least, and for each row
 REPLICATES = 4  # groups of them that end on their own, whose spread is the error that is told
-CHUNK = 50  # rounds between two looks
-MOST = 60  # chunks until it must stand
+CHUNK = 100  # rounds between two looks
+MOST = 40  # chunks until it must stand
 CLOSE = 1e-9  # to its target, at which a saddle on grids stands
-DRIFT = 0.5  # of what tilts lack, the part that stays over a chunk: noise leaves less
+DRIFT = 0.3  # of what tilts lack, the part that stays over a chunk: noise leaves less
 GAIN = 0.3  # of the first of the rounds that are averaged
-MEAN = 100  # rounds that are averaged, with weights that grow
+MEAN = 200  # rounds that are averaged, with weights that grow
 APART = 2  # trajectories between two draws that are kept
 BURN = 10  # trajectories before the first of them
 POINTS = 16384  # that are kept of a sampled law, about
@@ -53,17 +54,25 @@ class Law(NamedTuple):
     gram: Any
 
 
-class Saddle(NamedTuple):
-    """The laws that agree with each other, and how well.
+class Standing(NamedTuple):
+    """How the saddle was found: after so many rounds of so many chains, at rest or not."""
 
-    `left` is how far tilts are from their targets, in units of inverse Gram matrices; `errors`
-    are standard errors of the Gram matrices, relative to their norms, and of the fit.
+    rounds: int
+    chains: int
+    rests: bool
+
+
+class Saddle(NamedTuple):
+    """The tilts and laws that agree with each other, and how well.
+
+    `left` is what tilts lack to their targets, in units of inverse Gram matrices; `errors` are
+    standard errors of the Gram matrices, relative to their norms, and `fit_error` that of the
+    fit to the training rows, root mean square.
     """
 
     tilts: tuple[Any, ...]
     laws: tuple[Law, ...]
-    rounds: int
-    stands: bool
+    standing: Standing
     left: tuple[float, ...]
     errors: tuple[float, ...]
     fit_error: float
@@ -81,20 +90,23 @@ def settled(hidden: tuple[Hidden, ...], posed: Posed, seed: int = 0) -> Saddle:
     keys = iter(jax.random.split(jax.random.key(seed), MOST + 4))
     with float64():
         places = _begun(hidden, posed, chains, next(keys))
-        rounds, stands = 0, all(math.isinf(layer.nu) for layer in hidden)
-        while not stands and rounds < MOST * CHUNK:
-            gains = jnp.ones(CHUNK)
-            places, lacks = _rounds(hidden, posed, places, gains, 1.0, next(keys))
+        rounds, rests = 0, all(math.isinf(layer.nu) for layer in hidden)
+        while not rests and rounds < MOST * CHUNK:
+            places, lacks = _rounds(hidden, posed, places, jnp.ones(CHUNK), 1.0, next(keys))
             rounds += CHUNK
-            stands = _stand(lacks, exact)
+            rests = _rest(lacks, exact)
         if not exact:
             # weights of the rounds grow in proportion: the first ones count for little
             gains = 2 / (jnp.arange(MEAN) + 2 / GAIN)
             places, lacks = _rounds(hidden, posed, _parted(places), gains, 0.0, next(keys))
             rounds += MEAN
+            _rest(lacks, exact)
         tilts = tuple(None if p.tilt is None else jnp.mean(p.tilt, axis=0) for p in places)
         laws = _laws(hidden, posed, places, tilts, next(keys))
-        return _found(hidden, posed, places, tilts, laws, rounds, stands)
+        for layer, law, tilt in zip(hidden, laws, tilts, strict=True):
+            if tilt is not None and not slowest_fall(layer.functions, law.root, tilt, law.z) > 0:
+                raise EmptyCell(ENDLESS)
+        return _found(hidden, posed, places, tilts, laws, Standing(rounds, chains, rests))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2))
@@ -131,7 +143,7 @@ def _parted(places: tuple[Place, ...]) -> tuple[Place, ...]:
     return tuple(part(place) for place in places)
 
 
-def _stand(lacks: tuple[Any, ...], exact: bool) -> bool:
+def _rest(lacks: tuple[Any, ...], exact: bool) -> bool:
     """Whether all tilts are where they should be, but for noise that comes and goes."""
     for lack in lacks:
         if lack is None:
@@ -207,22 +219,29 @@ def _drawn(layer: Hidden, place: Place, root, tilt, key) -> Float[Array, "s r"]:
     return by_replicate.reshape(-1, found.shape[-1])
 
 
-def _found(hidden, posed, places, tilts, laws, rounds: int, stands: bool) -> Saddle:
-    """The saddle, with the errors that the replicates tell."""
-    errors, fits = [], []
+def _found(
+    hidden: tuple[Hidden, ...],
+    posed: Posed,
+    places: tuple[Place, ...],
+    tilts: tuple[Any, ...],
+    laws: tuple[Law, ...],
+    standing: Standing,
+) -> Saddle:
+    """The saddle, with the errors that the replicates tell: of the tilts, which their averaged
+    moments have, and of the draws that are kept."""
+    errors, both = [], []
     for layer, place, law in zip(hidden, places, laws, strict=True):
-        groups = _groups(layer, law, len(place.gram))
-        errors.append((_error(place.gram) + _error(groups)) ** 0.5 / float(jnp.linalg.norm(law.gram)))
-    last = [place.gram, groups]
+        both = [place.gram, _groups(layer, law, len(place.gram))]
+        size = float(jnp.linalg.norm(law.gram))
+        errors.append(math.sqrt(sum(map(_error, both))) / size)
     weight, bias = posed.affine[-1]
-    for grams in last:
-        covariance = weight * grams + bias + posed.noise * jnp.eye(grams.shape[-1])
-        fits.append(posed.noise * jnp.linalg.solve(covariance, jnp.asarray(posed.y)))
-    fit = sum(_error(each) for each in fits) / posed.y.size
-    return Saddle(
-        tilts, jax.tree.map(np.asarray, laws), rounds, stands, _left(places), tuple(errors),
-        fit**0.5,
-    )  # fmt: skip
+    fits = []
+    for grams in both:  # of the last layer
+        noisy = weight * grams + bias + posed.noise * jnp.eye(grams.shape[-1])
+        fits.append(posed.noise * jnp.linalg.solve(noisy, jnp.asarray(posed.y)))
+    fit = math.sqrt(sum(map(_error, fits)) / posed.y.size)
+    tilts, laws = jax.tree.map(np.asarray, (tilts, laws))
+    return Saddle(tilts, laws, standing, _left(places), tuple(errors), fit)
 
 
 def _groups(layer: Hidden, law: Law, replicates: int) -> Float[Array, "g n n"]:
@@ -234,7 +253,7 @@ def _groups(layer: Hidden, law: Law, replicates: int) -> Float[Array, "g n n"]:
     return jnp.einsum("gsi,gsj->gij", own, own) / own.shape[1]
 
 
-def _error(replicates: Float[Array, "g *n"]) -> float:
+def _error(replicates: Array) -> float:
     """The squared standard error of a mean over replicates, summed over entries; 0 of one."""
     if len(replicates) == 1:
         return 0.0
