@@ -55,7 +55,8 @@ class TiltedPosterior(AbstractLimit):
     Networks whose hidden layers have N nu times `times` units and whose outputs are N independent
     copies, each with the targets, as N grows. Pre-activations f of a unit at the training rows
     have density N(f; 0, K) exp(-phi(f)^T Lambda phi(f) / 2), which is not Gaussian, so that this
-    is not the `DeepKernelMachine` with the same kernels: Gram matrices may differ by a third.
+    is not the `DeepKernelMachine` with the same kernels: Gram matrices may differ by a tenth and
+    more.
     Lambda of the last hidden layer is (D C^-1 - C^-1 Y Y^T C^-1) w / nu, with D outputs, readout
     variance w and C = K(G) + noise I, that of others (nu' K^-1 - K^-1 E[f f^T] K^-1) w / nu with
     K, f, nu' and w of the layer behind. With nu = inf it is the `NNGP`.

@@ -128,12 +128,11 @@ def round_of(
             back = jax.vjp(functools.partial(ruled, layer.functions), covariance)[1]
             slope = _symmetric(back(slope)[0])
             continue
-        target, turned = -2 / layer.nu * slope, jnp.eye(len(place.spread))
+        target, lower = -2 / layer.nu * slope, None
         if number:
             lower = root_of(covariance)
-            turned = jax.scipy.linalg.solve_triangular(lower, place.root, lower=True)
-            slope = -layer.nu / 2 * _divergence_slope(lower, turned @ place.spread @ turned.T)
-        found[number] = _tilted(layer, place, target, turned.T @ turned)
+            slope = -layer.nu / 2 * _divergence_slope(lower, place.spread)
+        found[number] = _tilted(layer, place, target, lower)
     return tuple(found)
 
 
@@ -171,42 +170,60 @@ def readout_slope(covariance: Float[Array, "n n"], posed: Posed) -> Float[Array,
 
 def _divergence_slope(lower: Float[Array, "n n"], spread: Float[Array, "n n"]):
     """K^-1 - K^-1 E[f f^T] K^-1, twice the derivative in K of a law's divergence from N(0, K); K is
-    L L^T, and `spread` is L^-1 E[f f^T] L^-T."""
+    L L^T, and `spread` is E[z z^T], f = L z."""
     middle = jnp.eye(len(spread)) - spread
     half = jax.scipy.linalg.solve_triangular(lower, middle, lower=True, trans=1)
     return _symmetric(jax.scipy.linalg.solve_triangular(lower, half.T, lower=True, trans=1))
 
 
-def _tilted(
-    layer: Hidden, place: Place, target: Float[Array, "n n"], precision: Float[Array, "r r"]
-) -> Place:
-    """A law whose exponent has gone as far as is safe to a target for the tilt and to the inverse
-    of the prior covariance, `precision` in the units of z; the moments go with it.
+def _tilted(layer: Hidden, place: Place, target: Float[Array, "n n"], lower: Any) -> Place:
+    """A law whose exponent has gone to its target as far as is safe, its moments with it.
 
-    In units of inverse second moments a Gaussian law would end at a change of -1, and a target
-    answers a change by about as much as it pulls outwards, twice.
+    `target` is for the tilt, and `lower` the root of the prior covariance that the layer before
+    gives by now, None where there is none before. In units of inverse second moments a Gaussian
+    law would end at a change of -1, and a target answers a change by about as much as it pulls
+    outwards, twice.
     """
-    lower, shape = root_of(place.gram), root_of(place.spread)
-    change, other = target - place.tilt, precision - jnp.eye(len(precision))
-    lack = lower.T @ change @ lower
-    outward = jnp.maximum(-jnp.min(jnp.linalg.eigvalsh(lower.T @ target @ lower)), 0.0)
-    size = jnp.maximum(_size(lack), _size(shape.T @ other @ shape))
-    share = jnp.minimum(PACE / (1 + outward), BOLD / size)
-    change, other = share * change, share * other
-    # precisions in units of z are I again
+    unit = root_of(place.gram)
+    change = target - place.tilt
+    lack = unit.T @ change @ unit
+    outward = jnp.maximum(-jnp.min(jnp.linalg.eigvalsh(unit.T @ target @ unit)), 0.0)
+    change = jnp.minimum(PACE / (1 + outward), BOLD / _size(lack)) * change
+    moved = _leaning(layer, place, change, jnp.zeros_like(place.spread))
+    moved = moved._replace(tilt=place.tilt + change, lack=lack)
+    if lower is None:
+        return moved
+    turned = jax.scipy.linalg.solve_triangular(lower, place.root, lower=True)
+    other = turned.T @ turned - jnp.eye(len(turned))  # of precisions, in units of z
+    shape = root_of(moved.spread)
+    other = jnp.minimum(PACE, BOLD / _size(shape.T @ other @ shape)) * other
+    moved = _leaning(layer, moved, jnp.zeros_like(change), other)
+    # in units in which the precision is I again, and the root triangular
     turn = jnp.linalg.cholesky(jnp.eye(len(other)) + other)
-    root = jax.scipy.linalg.solve_triangular(turn, place.root.T, lower=True).T
-    gram, spread, z = place.gram, place.spread, place.z
-    if not layer.exact:
-        # the chains as they stand, weighed by the change, tell what it does to the moments
-        features = activated(layer.functions, z @ place.root.T)
-        fall = energy(layer.functions, place.root, change, z) + jnp.sum((z @ other) * z, axis=1) / 2
-        lean = jax.nn.softmax(-fall) - 1 / len(z)
-        gram, spread, z = gram + second(features, lean), spread + second(z, lean), z @ turn
+    wide = jax.scipy.linalg.solve_triangular(turn, place.root.T, lower=True)
+    orthogonal, upper = jnp.linalg.qr(wide)
+    signs = jnp.sign(jnp.diagonal(upper))
+    turn = turn @ (orthogonal * signs)
+    return moved._replace(
+        root=upper.T * signs,
+        spread=turn.T @ moved.spread @ turn,
+        z=None if layer.exact else moved.z @ turn,
+    )
+
+
+def _leaning(
+    layer: Hidden, place: Place, change: Float[Array, "n n"], other: Float[Array, "r r"]
+) -> Place:
+    """What a small change of the exponent, by phi^T change phi / 2 + z^T other z / 2, does to the
+    moments, as the chains where they stand tell it."""
+    if layer.exact:
+        return place
+    z, features = place.z, activated(layer.functions, place.z @ place.root.T)
+    fall = energy(layer.functions, place.root, change, z) + jnp.sum((z @ other) * z, axis=1) / 2
+    lean = jax.nn.softmax(-fall) - 1 / len(z)
     return place._replace(
-        gram=gram, spread=turn.T @ spread @ turn, z=z, root=root, tilt=place.tilt + change,
-        lack=lack,
-    )  # fmt: skip
+        gram=place.gram + second(features, lean), spread=place.spread + second(z, lean)
+    )
 
 
 def _size(matrix):
