@@ -78,6 +78,17 @@ def energy(
     return jnp.sum((features @ tilt) * features, axis=1) / 2
 
 
+def force(
+    functions: Functions,
+    root: Float[Array, "n r"],
+    tilt: Float[Array, "n n"],
+    z: Float[Array, "s r"],
+) -> tuple[Float[Array, "s n"], Float[Array, "s r"]]:
+    """phi(f), and the gradient of `energy` in z."""
+    features, back = jax.vjp(functools.partial(activated, functions), z @ root.T)
+    return features, back(features @ tilt)[0] @ root
+
+
 def trajectory(
     functions: Functions,
     root: Float[Array, "n r"],
@@ -100,15 +111,14 @@ def trajectory(
     wide = root @ shape
     rest = shape.T @ shape - jnp.eye(len(shape))
 
-    def force(v):
-        features, back = jax.vjp(functools.partial(activated, functions), v @ wide.T)
-        return back(features @ tilt)[0] @ wide + v @ rest
+    def pulled(v):
+        return force(functions, wide, tilt, v)[1] + v @ rest
 
     def step(state, _):
         v, p, pull = state
         p = p - angle / 2 * pull
         v, p = cosine * v + sine * p, cosine * p - sine * v
-        pull = force(v)
+        pull = pulled(v)
         return (v, p - angle / 2 * pull, pull), None
 
     def total(v, p):
@@ -117,7 +127,7 @@ def trajectory(
 
     v = jax.scipy.linalg.solve_triangular(shape, z.T, lower=True).T
     p = jax.random.normal(kick, v.shape, v.dtype)
-    (moved, momentum, _), _ = jax.lax.scan(step, (v, p, force(v)), length=LEAPS)
+    (moved, momentum, _), _ = jax.lax.scan(step, (v, p, pulled(v)), length=LEAPS)
     fall = total(v, p) - total(moved, momentum)
     chance = jnp.where(jnp.isfinite(fall), jnp.exp(jnp.minimum(fall, 0.0)), 0.0)
     accepted = jax.random.uniform(lot, chance.shape) < chance

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import ClassVar
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -33,13 +34,14 @@ from widthwise.limits.tilted.settle import Saddle, settled
 from widthwise.network.dense import Dense, Readout
 from widthwise.network.layer import AbstractLayer, Identity
 from widthwise.network.names import layer_names
-from widthwise.network.pointwise import AbstractNonlinearity
+from widthwise.network.pointwise import AbstractNonlinearity, AbstractQuadrature
 from widthwise.problem import Problem
 from widthwise.run import AbstractState, Prediction, check_columns
 from widthwise.scaling import AbstractScaling
 from widthwise.solve import Factor, blocks_of, cholesky, float64
 
 ROWS = 200  # of the training set, at most: a round costs their square times the number of chains
+JUMP = 1e-8  # on both sides of a point, over which a function without jumps changes by little
 BLOCK = 256  # new rows that are carried through the layers at once
 GIVEN = "the data, with Gaussian noise, and the laws of units that the data taught"
 
@@ -143,9 +145,23 @@ def _refusal_of(network: AbstractLayer) -> str | None:
                 "TiltedPosterior goes through chains of Dense and functions of one number, and the "
                 f"network has {layer!r}: leave it out, or use NTK() for the Gaussian process."
             )
+        if isinstance(layer, AbstractNonlinearity) and _jumps(layer):
+            return (
+                f"Trajectories follow slopes, and {layer!r} jumps: use a function without jumps, "
+                "such as Erf() or Tanh()."
+            )
     if not any(isinstance(layer, Dense) for layer in network.sequence):
         return "The network has no hidden layer whose features could learn: put Dense() in front."
     return None
+
+
+def _jumps(function: AbstractNonlinearity) -> bool:
+    """Whether it jumps at zero or where it says that it is not smooth."""
+    kinks = function.kinks if isinstance(function, AbstractQuadrature) else ()
+    edges = np.array([0.0, *kinks])
+    with float64():
+        above, below = (np.asarray(function(jnp.asarray(edges + way))) for way in (JUMP, -JUMP))
+    return bool(np.any(np.abs(above - below) > math.sqrt(JUMP)))
 
 
 def _nus(learner: Posterior, layers: tuple[GramLayer, ...]) -> tuple[float, ...]:

@@ -15,6 +15,7 @@ from widthwise.limits.tilted.law import (
     Functions,
     activated,
     energy,
+    force,
     grid,
     trajectory,
 )
@@ -52,13 +53,15 @@ class Place(NamedTuple):
     """Where a hidden layer stands: its law is that of f = R z, z ~ N(0, I) tilted by Lambda.
 
     `root` is R, `tilt` Lambda; `z` (s, r) are chains, where the law is sampled, and `leap` their
-    step; `gram` is E[phi phi^T] and `spread` E[z z^T]; `lack` (n, n) is what the tilt lacks to its
-    target, in units of the inverse Gram matrix. Only `gram` is there under an infinite nu.
+    step; `gram` is E[phi phi^T] and `spread` E[z z^T], `pull` E[z g^T] with the gradient g in z of
+    the tilt's energy; `lack` (n, n) is what the tilt lacks to its target, in units of the inverse
+    Gram matrix. Only `gram` is there under an infinite nu.
     """
 
     gram: Any
     z: Any = None
     spread: Any = None
+    pull: Any = None
     root: Any = None
     tilt: Any = None
     leap: Any = None
@@ -95,7 +98,8 @@ def begun(hidden: tuple[Hidden, ...], posed: Posed, chains: int, key: Array) -> 
         else:
             z = None if layer.exact else jax.random.normal(own, (chains, rank))
             tilt, leap = jnp.zeros_like(gram), jnp.asarray(WIDEST / 2)
-            places.append(Place(gram, z, jnp.eye(rank), jnp.asarray(root), tilt, leap, tilt))
+            spread, pull = jnp.eye(rank), jnp.zeros((rank, rank))
+            places.append(Place(gram, z, spread, pull, jnp.asarray(root), tilt, leap, tilt))
         covariance = weight * gram + bias
         root = root_of(covariance)
     return tuple(places)
@@ -131,7 +135,7 @@ def round_of(
         target, lower = -2 / layer.nu * slope, None
         if number:
             lower = root_of(covariance)
-            slope = -layer.nu / 2 * _divergence_slope(lower, place.spread)
+            slope = -layer.nu / 2 * _divergence_slope(lower, place.pull)
         found[number] = _tilted(layer, place, target, lower)
     return tuple(found)
 
@@ -150,11 +154,13 @@ def _onward(layer: Hidden, place: Place, covariance, gain, adapting, key) -> Pla
         weights = jnp.full(len(z), 1 / len(z))
         leap = place.leap * jnp.exp(adapting * ADAPTING * (accepted - WANTED))
         leap = jnp.minimum(leap, WIDEST)
-    features = activated(layer.functions, z @ place.root.T)
+    features, pulled = force(layer.functions, place.root, place.tilt, z)
     gram, spread = second(features, weights), second(z, weights)
+    pull = z.T @ (weights[:, None] * pulled)
     return place._replace(
         gram=place.gram + gain * (gram - place.gram),
         spread=place.spread + gain * (spread - place.spread),
+        pull=place.pull + gain * (pull - place.pull),
         z=None if layer.exact else z,
         leap=leap,
     )
@@ -168,11 +174,13 @@ def readout_slope(covariance: Float[Array, "n n"], posed: Posed) -> Float[Array,
     return -(posed.y.shape[1] * inverse - weights @ weights.T) / 2
 
 
-def _divergence_slope(lower: Float[Array, "n n"], spread: Float[Array, "n n"]):
-    """K^-1 - K^-1 E[f f^T] K^-1, twice the derivative in K of a law's divergence from N(0, K); K is
-    L L^T, and `spread` is E[z z^T], f = L z."""
-    middle = jnp.eye(len(spread)) - spread
-    half = jax.scipy.linalg.solve_triangular(lower, middle, lower=True, trans=1)
+def _divergence_slope(lower: Float[Array, "n n"], pull: Float[Array, "n n"]):
+    """K^-1 - K^-1 E[f f^T] K^-1, twice the derivative in K of a law's divergence from N(0, K), where
+    K = L L^T and f = L z.
+
+    By Stein's identity I - E[z z^T] is E[z g^T], which has as little noise as it has size.
+    """
+    half = jax.scipy.linalg.solve_triangular(lower, _symmetric(pull), lower=True, trans=1)
     return _symmetric(jax.scipy.linalg.solve_triangular(lower, half.T, lower=True, trans=1))
 
 
@@ -207,6 +215,7 @@ def _tilted(layer: Hidden, place: Place, target: Float[Array, "n n"], lower: Any
     return moved._replace(
         root=upper.T * signs,
         spread=turn.T @ moved.spread @ turn,
+        pull=jnp.linalg.solve(turn, moved.pull.T @ turn).T,
         z=None if layer.exact else moved.z @ turn,
     )
 
