@@ -23,3 +23,4 @@ from widthwise.limits.pi import PiLimit as PiLimit
 from widthwise.limits.rich_linear import RichLinear as RichLinear
 from widthwise.limits.table import lookup as lookup
 from widthwise.limits.tangent import TangentKernel as TangentKernel
+from widthwise.limits.tilted import TiltedPosterior as TiltedPosterior

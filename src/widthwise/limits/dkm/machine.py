@@ -91,9 +91,9 @@ class DeepKernelMachine(AbstractLimit):
             )
         if self.learner.prior == "network" and not is_linear(self.network):
             return (
-                "The rich posterior of networks with nonlinearities, whose features are not "
-                "Gaussian, cannot be computed yet: use Posterior(prior='deep_gp') for that of deep "
-                "Gaussian processes with the same kernels, or NTK()."
+                "Under a rich posterior the features of networks with nonlinearities are not "
+                "Gaussian: TiltedPosterior is their limit, and DeepKernelMachine that of linear "
+                "networks and of deep Gaussian processes, Posterior(prior='deep_gp')."
             )
         return None
 
