@@ -186,7 +186,7 @@ def test_settings(refused, what):
         ("--width 8,inf", "'8,inf' is neither"),
         ("--width 8 --learner GradientFlow", "GradientFlow is for width=inf: at width 8"),
         ("--width 8 --learner Posterior(tune=true)", "train width=inf with it"),
-        ("--scaling MuP", "posterior of networks with nonlinearities.*cannot be computed yet"),
+        ("--scaling MuP --learner Posterior(kernel=ntk)", "leave kernel='ntk' out"),
         (("--scaling", UNSTABLE, "--learner", "GradientDescent"), "unstable"),
         ("--seed 1.5", "no whole number"),
         ("--memory plenty", "'plenty' is no size"),
