@@ -12,9 +12,8 @@ import threading
 from typing import ClassVar, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from widthwise.kernels.path import (
     ACCURACY,
@@ -30,9 +29,9 @@ from widthwise.network.arccos import SERIES
 from widthwise.network.begin import readers
 from widthwise.network.dense import Dense, Readout
 from widthwise.network.layer import AbstractLayer, Identity
-from widthwise.network.moments import Moments
 from widthwise.network.nonlinear.rectified import AbstractKinked
 from widthwise.network.nonlinear.smooth import Erf
+from widthwise.network.pointwise import AbstractNonlinearity
 from widthwise.solve.precision import float64
 
 TILE = 256  # rows of a tile: its products stay in cache
@@ -56,12 +55,12 @@ class Function(NamedTuple):
 
 
 class Step(NamedTuple):
-    """Affine layers, as (variance, bias, carry, tangent, own) of all of them together, the function
-    behind them, and how many layers stand in front of it."""
+    """Affine layers, as (variance, bias, carry, tangent, own) of all of them together, and the
+    function behind them; none behind the last."""
 
     affine: tuple[float, ...]
-    function: Function
-    before: int
+    function: Function = Function()
+    layer: AbstractNonlinearity | None = None
 
 
 class Side(NamedTuple):
@@ -80,16 +79,14 @@ class ChainPath(AbstractPath):
     rows = TILE
     why = "all functions of the chain have a kink or are error functions"
 
-    def __init__(
-        self, steps: list[Step], network, own, sides: Sides, names: tuple[str, ...], stored: type
-    ):
+    def __init__(self, steps: list[Step], sides: Sides, names: tuple[str, ...], stored: type):
         self.names, self.stored = names, stored
         self.kinds = np.array([step.function.kind for step in steps])
         self.numbers = np.array([(*s.affine, s.function.one, s.function.other) for s in steps])
         self.numbers[0, [0, 3]] /= sides.x1.shape[1]  # inputs enter as a mean over features
         self.symmetric = sides.x2 is None
-        self.one = _side(steps, network, own, sides.x1)
-        self.two = self.one if sides.x2 is None else _side(steps, network, own, sides.x2)
+        self.one = _side(steps, sides.x1)
+        self.two = self.one if sides.x2 is None else _side(steps, sides.x2)
         self.buffers = threading.local()  # of each thread
 
     def tile(self, a: slice, b: slice):
@@ -126,34 +123,35 @@ class ChainPath(AbstractPath):
         if sides.x1.ndim != 2 or readers(network):
             raise NotApplicable("inputs are not plain vectors")
         steps = _steps(network, own)
-        if sides.pairs * sum(step.function.kind != NONE for step in steps) < LEAST:
+        if sides.pairs * (len(steps) - 1) < LEAST:
             raise NotApplicable("there is too little to do")
-        make = functools.partial(cls, steps, network, own, names=names, stored=STORED[precision])
-        _check(make(few(sides)), network, own, few(sides), ACCURACY[precision])
-        return make(sides)
+        checked = cls(steps, few(sides), names, STORED[precision])
+        _check(checked, network, own, few(sides), ACCURACY[precision])
+        return cls(steps, sides, names, STORED[precision])
 
 
 def _steps(network: AbstractLayer, own) -> list[Step]:
     """The chain that a network is; NotApplicable where a layer is none of those of the path."""
     nothing = (1.0, 0.0, 1.0, 0.0, 0.0)
     steps, affine = [], nothing
-    layers = zip(network.sequence, network.in_sequence(own), strict=True)
-    for number, (layer, weights) in enumerate(layers):
+    for layer, weights in zip(network.sequence, network.in_sequence(own), strict=True):
         if isinstance(layer, (Dense, Readout)):
             weight, bias = weights.weight, weights.bias
             numbers = weight.variance, bias.variance, weight.carry, weight.tangent, bias.tangent
             affine = _after(affine, tuple(map(float, numbers)))
-        elif isinstance(layer, AbstractKinked):
-            steps.append(Step(affine, Function(KINK, *map(float, layer.parts)), number))
-            affine = nothing
-        elif isinstance(layer, Erf):
-            a, b, c = float(layer.a), float(layer.b), float(layer.c)
-            function = Function(ERROR_FUNCTION, a**2 * 2 / math.pi, c**2, 2 * b**2)
-            steps.append(Step(affine, function, number))
+        elif isinstance(layer, (AbstractKinked, Erf)):
+            steps.append(Step(affine, _function(layer), layer))
             affine = nothing
         elif not isinstance(layer, Identity):
             raise NotApplicable(f"{layer!r} is none of its layers")
-    return [*steps, Step(affine, Function(), len(network.sequence))]
+    return [*steps, Step(affine)]
+
+
+def _function(layer: AbstractKinked | Erf) -> Function:
+    if isinstance(layer, AbstractKinked):
+        return Function(KINK, *map(float, layer.parts))
+    a, b, c = float(layer.a), float(layer.b), float(layer.c)
+    return Function(ERROR_FUNCTION, a**2 * 2 / math.pi, c**2, 2 * b**2)
 
 
 def _after(first: tuple[float, ...], then: tuple[float, ...]) -> tuple[float, ...]:
@@ -169,41 +167,30 @@ def _after(first: tuple[float, ...], then: tuple[float, ...]) -> tuple[float, ..
     )
 
 
-def _side(steps: list[Step], network, own, x: Float[np.ndarray, "n d"]) -> Side:
-    variances, tangent = _alone(network, own, np.sum(x * x, axis=1) / x.shape[1])
+def _side(steps: list[Step], x: Float[np.ndarray, "n d"]) -> Side:
     factors = np.zeros((len(steps), 2, len(x)))
+    k, t = np.sum(x * x, axis=1) / x.shape[1], np.zeros(len(x))
     for step, (factor, root) in zip(steps, factors, strict=True):
-        variance = variances[step.before]
+        variance, bias, carry, tangent, own = step.affine
+        k, t = variance * k + bias, carry * t + tangent * k + own
+        if step.layer is None:
+            continue
         if step.function.kind == KINK:
-            root[:] = np.sqrt(np.maximum(variance, 0))
+            root[:] = np.sqrt(k)
             np.divide(1, root, where=root > 0, out=factor)
         else:
-            factor[:] = np.sqrt(step.function.inner / (1 + step.function.inner * variance))
-    return Side(x, factors, {"nngp": variances[-1], "ntk": tangent})
-
-
-def _alone(network, own, variance: Float[np.ndarray, " n"]):
-    """Rows against themselves, by the rules: variances in front of each layer and at the end, and
-    tangent kernels."""
-    with float64():
-        found = [(padded(variance), jnp.zeros_like(padded(variance)))]
-        for layer, weights in zip(network.sequence, network.in_sequence(own), strict=True):
-            found.append(_through(layer, weights, *found[-1]))
-    cut = [[np.asarray(part)[: len(variance)] for part in both] for both in found]
-    return [one for one, _ in cut], cut[-1][1]
+            factor[:] = np.sqrt(step.function.inner / (1 + step.function.inner * k))
+        with float64():
+            found = _with_themselves(step.layer, padded(k))
+        k, slope = (np.asarray(part)[: len(x)] for part in found)
+        t = t * slope
+    return Side(x, factors, {"nngp": k, "ntk": t})
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _through(layer: AbstractLayer, weights, variances, tangents):
-    def one(variance, tangent):
-        square = jnp.reshape(variance, (1, 1))
-        none = jnp.zeros(1)  # of the mean, which no rule here reads
-        row = Moments(square[0], square, None, jnp.reshape(tangent, (1, 1)), none, None)
-        found = layer.kernel(weights, row)
-        assert isinstance(found, Moments)
-        return found.xx[0], found.ntk[0, 0]
-
-    return jax.vmap(one)(variances, tangents)
+def _with_themselves(layer: AbstractNonlinearity, variances: Float[Array, " n"]):
+    """(dual, slope) of inputs and themselves, by the rules."""
+    return jax.vmap(lambda a: (layer.dual(a, a, a), layer.slope(a, a, a)))(variances)
 
 
 def _check(path: ChainPath, network, own, sides: Sides, accuracy: float) -> None:
