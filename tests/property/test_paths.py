@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from found import EVERYONE
 
-from widthwise.kernels import cosine, explain, images, kernel_matrix, matrix
+from widthwise.kernels import chain, cosine, explain, images, kernel_matrix, matrix
 from widthwise.network import (
     ABRelu,
     Abs,
@@ -15,6 +15,7 @@ from widthwise.network import (
     Conv,
     Dense,
     Elementwise,
+    Erf,
     Flatten,
     GlobalAveragePool,
     GlobalSumPool,
@@ -62,7 +63,7 @@ class Case(NamedTuple):
 
 def drawn(seed: int, make=None) -> Case:
     rng = np.random.default_rng(seed)
-    kind = (homogeneous, of_one_length, on_grids, on_grids)[rng.integers(4)]
+    kind = (homogeneous, of_one_length, chains, on_grids, on_grids)[rng.integers(5)]
     make = make or kind
     network, rows = make(rng)
     numbers = np.arange(len(rows))
@@ -76,13 +77,14 @@ def drawn(seed: int, make=None) -> Case:
 def check(case: Case, monkeypatch) -> set[str]:
     """Each fast path that applies, at each precision, is at the rules; gives those that were."""
     monkeypatch.setattr(cosine, "LEAST", 0)
+    monkeypatch.setattr(chain, "LEAST", 0)
     monkeypatch.setattr(images, "LEAST", 0)
     monkeypatch.setattr(matrix, "FAST", ())
     exact = case.kernels(case.rows, precision="float64")
     one, two = case.sides
     sides = [case.rows[chosen] for chosen in case.sides if chosen is not None]
     applied = set()
-    for kind in (cosine.CosinePath, images.ImagesPath):
+    for kind in (cosine.CosinePath, chain.ChainPath, images.ImagesPath):
         monkeypatch.setattr(matrix, "FAST", (kind,))
         for precision, bound in BOUNDS.items():
             if case.path(*sides, precision=precision) == "rules":
@@ -163,6 +165,25 @@ def of_one_length(rng):
     return net, length * rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
+def chains(rng):
+    """Error functions and kinks with biases, any number of affine layers between; rows of any
+    length."""
+
+    def error_function():
+        a, b, c = rng.uniform([-2, -2, -1], [2, 2, 1]).round(2).tolist()
+        return one_of(rng, (Erf(), Erf(a, b, c)))
+
+    net = Dense(**affine(rng, True))
+    for _ in range(rng.integers(1, 6)):
+        net = net >> one_of(rng, (error_function(), kink(rng)))
+        for _ in range(rng.integers(1, 3)):
+            net = net >> Dense(**affine(rng, True))
+    rows = some_vectors(rng)
+    rows *= np.exp(rng.uniform(-3, 3, size=(len(rows), 1)))
+    rows = np.concatenate([rows, np.zeros((1, rows.shape[1]))])
+    return one_of(rng, (net, net >> Readout(**affine(rng, True)))), rows
+
+
 def some_vectors(rng):
     columns = int(np.exp(rng.uniform(np.log(2), np.log(1000))))
     return with_near_copies(rng, rng.normal(size=(int(rng.integers(4, 30)), columns)))
@@ -223,9 +244,9 @@ def test_paths_agree_with_the_rules(seed, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("make", [homogeneous, of_one_length, on_grids])
+@pytest.mark.parametrize("make", [homogeneous, of_one_length, chains, on_grids])
 def test_most_fast_paths_apply(make, monkeypatch):
-    wanted = "images" if make is on_grids else "cosine"
+    wanted = {chains: "chain", on_grids: "images"}.get(make, "cosine")
     found = [check(drawn(seed, make), monkeypatch) for seed in range(100, 110)]
     for precision in BOUNDS:
         assert sum(f"{wanted}, {precision}" in applied for applied in found) >= 7

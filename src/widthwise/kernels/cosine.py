@@ -15,7 +15,16 @@ import numpy as np
 import scipy.fft
 from jaxtyping import Float
 
-from widthwise.kernels.path import ACCURACY, STORED, AbstractPath, NotApplicable, Precision, Sides
+from widthwise.kernels.path import (
+    ACCURACY,
+    CHECKED,
+    STORED,
+    AbstractPath,
+    NotApplicable,
+    Precision,
+    Sides,
+    few,
+)
 from widthwise.kernels.rules import RulesPath, mirrored
 from widthwise.network.begin import readers
 from widthwise.network.layer import AbstractLayer
@@ -26,7 +35,6 @@ NODES = 63  # of a side of c = 0, less one
 DEGREES = (8, 12, 25, 49)  # which are compiled; from 13 on in two halves
 HALVED = 13
 SINGLE = 12  # the highest degree whose powers float32 can add up
-CHECKED = (128, 8)  # rows against columns at which the fit is compared with the rules
 
 
 class Fit(NamedTuple):
@@ -182,15 +190,9 @@ def _polynomials(chebyshev, size, accuracy: float) -> np.ndarray:
 
 def _check(fit: Fit, network, own, sides: Sides, names, precision: Precision) -> None:
     """Compares the fit with the rules at rows of both sides, longest and shortest among them."""
-    rng = np.random.default_rng(0)
-
-    def some(x, count):
-        length = np.linalg.norm(x, axis=1)
-        return x[[*rng.integers(len(x), size=count - 2), length.argmin(), length.argmax()]]
-
-    few = Sides(*(some(x, n) for x, n in zip((sides.x1, sides.other), CHECKED, strict=True)))
-    wanted = RulesPath(network, own, few, names).tile(slice(None), slice(None))
-    path = CosinePath(fit, few, names, precision)
+    rows = few(sides)
+    wanted = RulesPath(network, own, rows, names).tile(slice(None), slice(None))
+    path = CosinePath(fit, rows, names, precision)
     found = path.tile(slice(None), slice(None))
     scale = np.outer(path.scale1, path.scale2)
     # a tangent kernel falls off with the angle, of which a cosine's rounding leaves so much

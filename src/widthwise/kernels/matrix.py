@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple, overload
 import numpy as np
 from jaxtyping import Float, Num
 
+from widthwise.kernels.chain import ChainPath
 from widthwise.kernels.cosine import CosinePath
 from widthwise.kernels.images import ImagesPath
 from widthwise.kernels.monte_carlo import (
@@ -29,7 +30,7 @@ from widthwise.solve.precision import float64
 
 Kernel = Literal["nngp", "ntk"]
 BOTH: tuple[Kernel, Kernel] = ("nngp", "ntk")
-FAST = CosinePath, ImagesPath  # tried before the rules, in this order
+FAST = CosinePath, ChainPath, ImagesPath  # tried before the rules, in this order
 
 
 class KernelMatrices(NamedTuple):
@@ -153,6 +154,7 @@ def explain(
     >>> print(explain(net, np.eye(3)))
     rules: every layer has a rule.
     not cosine: there are fewer than 2,097,152 entries.
+    not chain: there is too little to do.
     not images: inputs are neither images nor sequences.
 
     Arguments and errors as for `kernel_matrix`; nothing is computed but what the choice reads.

@@ -12,6 +12,8 @@ STORED = {"float64": np.float64, "float32": np.float32, "fast": np.float32}
 # What entries may be off by, as parts of the geometric mean of their two diagonal entries.
 ACCURACY = {"float64": 1e-10, "float32": 3e-7, "fast": 5e-4}
 
+CHECKED = (128, 8)  # rows against columns at which paths of vectors are compared with the rules
+
 
 class NotApplicable(ValueError):
     """A path that does not apply, and why."""
@@ -31,6 +33,18 @@ class Sides(NamedTuple):
     def pairs(self) -> int:
         """Entries to compute: half of a symmetric matrix."""
         return len(self.x1) * len(self.other) // (2 if self.x2 is None else 1)
+
+
+def few(sides: Sides) -> Sides:
+    """Rows of both sides at which a path is compared with the rules, longest and shortest among
+    them."""
+    rng = np.random.default_rng(0)
+
+    def some(x, count):
+        length = np.linalg.norm(x, axis=1)
+        return x[[*rng.integers(len(x), size=count - 2), length.argmin(), length.argmax()]]
+
+    return Sides(*(some(x, n) for x, n in zip((sides.x1, sides.other), CHECKED, strict=True)))
 
 
 class AbstractPath(abc.ABC):

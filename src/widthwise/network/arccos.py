@@ -12,7 +12,7 @@ _DEGREE = 18  # leaves 2e-16: arcsin(s) / s is smooth in s^2 up to 1, far from t
 
 
 def _series() -> list[float]:
-    """arcsin(s) / s as a polynomial in 4 s^2 - 1, for s^2 from 0 to 1/2; lowest power first."""
+    """What SERIES holds."""
 
     def less_one(at):  # small, so that the transform's rounding is
         root = np.sqrt((at + 1) / 4)
@@ -23,14 +23,15 @@ def _series() -> list[float]:
     return np.polynomial.chebyshev.cheb2poly(found).tolist()
 
 
-_SERIES = _series()
+# arcsin(s) / s as a polynomial in 4 s^2 - 1, for s^2 from 0 to 1/2; lowest power first.
+SERIES = _series()
 
 
 def _ratio(square):
     """arcsin(s) / s, of s^2."""
     at = square * 4 - 1
-    found = jnp.full_like(at, _SERIES[-1])
-    for coefficient in _SERIES[-2::-1]:
+    found = jnp.full_like(at, SERIES[-1])
+    for coefficient in SERIES[-2::-1]:
         found = found * at + coefficient
     return found
 
