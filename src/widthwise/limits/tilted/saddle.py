@@ -175,7 +175,7 @@ def readout_slope(covariance: Float[Array, "n n"], posed: Posed) -> Float[Array,
 
 
 def _divergence_slope(lower: Float[Array, "n n"], pull: Float[Array, "n n"]):
-    """K^-1 - K^-1 E[f f^T] K^-1, twice the derivative in K of a law's divergence from N(0, K), where
+    """K^-1 - K^-1 E[f f^T] K^-1, twice the derivative in K of a law's divergence from N(0, K), with
     K = L L^T and f = L z.
 
     By Stein's identity I - E[z z^T] is E[z g^T], which has as little noise as it has size.
