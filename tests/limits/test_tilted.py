@@ -19,7 +19,7 @@ from widthwise.limits.tilted.ends import slowest_fall
 from widthwise.limits.tilted.extend import Rows, _under_law
 from widthwise.limits.tilted.saddle import Hidden, Posed
 from widthwise.limits.tilted.settle import Law, Saddle, settled
-from widthwise.network import Dense, Erf, LayerNorm, Monomial, Readout, Relu, Tanh
+from widthwise.network import Dense, Erf, LayerNorm, Monomial, Readout, Relu, Sign, Tanh
 from widthwise.problem import Problem
 from widthwise.run import Run
 from widthwise.scaling import NTK, MuP
@@ -74,13 +74,13 @@ def test_relu_of_the_theory_page():
     ids=["tanh", "relu"],
 )
 def test_gaussian_machines_are_other_limits(function, weight, page, machine):
-    """Gaussian activations, as on the theory page, and Gaussian pre-activations, as in the deep
-    kernel machine of the same network."""
+    """Gaussian activations, as on the theory page, whose prior Gram matrix of ReLU has an error of
+    quadrature, and Gaussian pre-activations, as in the deep kernel machine of the same network."""
     net = Dense(weight_variance=1.0) >> function >> Readout(weight_variance=weight)
     x, upper = np.linalg.cholesky(PRIOR) * math.sqrt(2), np.triu_indices(2)
     prior = kernel_matrix(net, x, which="nngp")
     [activations] = linear_grams(prior, TARGETS, (1.0,), noise=NOISE)
-    np.testing.assert_allclose(activations[upper], page, atol=1e-4)
+    np.testing.assert_allclose(activations[upper], page, atol=6e-4)
     problem = Problem(x, TARGETS, x, TARGETS, 0.0, "regression")
     learner = Posterior(noise=NOISE, prior="deep_gp")
     state: Any = lookup(net, MuP(), learner).prepare(problem, order=0, logs=2).train().state
@@ -153,7 +153,11 @@ def test_order_of_rows():
 # The saddle by chains
 
 
-@pytest.mark.parametrize("function, nu", [(Tanh(), 1.0), (Relu(), 0.3)], ids=["tanh", "relu"])
+@pytest.mark.parametrize(
+    "function, nu",
+    [(Tanh(), 1.0), pytest.param(Relu(), 0.3, marks=pytest.mark.slow)],
+    ids=["tanh", "relu"],
+)
 def test_chains_agree_with_the_grid(function, nu):
     found = settled((Hidden((function,), nu, False),), posed())
     expected = saddle(function, nu).laws[0]
@@ -169,7 +173,7 @@ def test_chains_agree_with_the_grid(function, nu):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("nus", [(1.0,), (0.1,), (1.0, 2.0)], ids=str)
+@pytest.mark.parametrize("nus", [(1.0,), (0.1,), (1.0, 2.0), (0.2, 0.3), (1.0, 100.0)], ids=str)
 def test_chains_agree_with_the_linear_machine(nus):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(5, 8))
@@ -179,7 +183,7 @@ def test_chains_agree_with_the_linear_machine(nus):
     )
     expected = linear_grams(gram, y, nus, noise=NOISE)
     for law, other, error in zip(found.laws, expected, found.errors, strict=True):
-        assert np.linalg.norm(law.gram - other) < 3 * error * np.linalg.norm(other)
+        assert np.linalg.norm(law.gram - other) < 3.5 * error * np.linalg.norm(other)
 
 
 def test_a_law_without_an_end():
@@ -280,9 +284,10 @@ def test_infinite_nu_is_the_nngp(run):
         (NET, {"likelihood": "categorical"}, "use likelihood='gaussian'"),
         (NET, {"inducing": Inducing(3)}, "leave inducing out"),
         (Dense() >> Readout(), {}, "DeepKernelMachine serves linear networks"),
+        (Dense() >> Sign() >> Readout(), {}, r"Sign\(\) jumps"),
         (Dense() >> LayerNorm() >> Tanh() >> Readout(), {}, r"has LayerNorm\(\): leave it out"),
     ],
-    ids=["deep_gp", "ntk", "categorical", "inducing", "linear", "layer norm"],
+    ids=["deep_gp", "ntk", "categorical", "inducing", "linear", "jump", "layer norm"],
 )
 def test_what_it_is_not_for(net, settings, match):
     sentence = TiltedPosterior(net, MuP(), Posterior(**settings)).refusal()

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from widthwise.limits.dkm.layers import GramLayer, covariance
 from widthwise.limits.tilted.law import Functions, activated
-from widthwise.limits.tilted.saddle import Hidden
+from widthwise.limits.tilted.saddle import Hidden, root_of
 from widthwise.limits.tilted.settle import Law
 from widthwise.network.moments import Moments, exact_diagonal
 
@@ -137,13 +137,19 @@ def _under_law(
     sums = jnp.zeros_like(rows.cross), jnp.zeros(count), jnp.zeros((terms, count, count))
     sums = (*sums[:2], sums[2] if terms > 1 else sums[2][:0])
     cross, variances, pairs = jax.lax.scan(part, sums, _parts(law))[0]
+    # points are fewer than what the rounds have averaged: they tell only how features of new rows
+    # are regressed on those of training rows, and what that leaves
+    regressed = jax.scipy.linalg.cho_solve((root_of(law.drawn), True), cross.T).T
+    more = regressed @ (law.gram - law.drawn)
+    variances = variances + jnp.sum(more * regressed, axis=1)
     among = None
     if rows.among is not None:
         scale = jnp.where(deviation > 0, deviation, jnp.inf)
         rho = (rows.among - along @ along.T) / (scale[:, None] * scale)
         powers = jnp.clip(rho, -1.0, 1.0) ** jnp.arange(terms)[:, None, None]
-        among = exact_diagonal(jnp.sum(pairs * powers, axis=0), variances, None)
-    return Rows(cross, variances, among), jnp.min(spare) / jnp.max(rows.variances)
+        among = jnp.sum(pairs * powers, axis=0) + more @ regressed.T
+        among = exact_diagonal(among, variances, None)
+    return Rows(cross + more, variances, among), jnp.min(spare) / jnp.max(rows.variances)
 
 
 def _pairs(own: Float[Array, "k s m"], weights: Float[Array, " s"]) -> Float[Array, "k m m"]:

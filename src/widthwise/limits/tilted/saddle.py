@@ -13,15 +13,13 @@ from widthwise.limits.tilted.law import (
     WANTED,
     WIDEST,
     Functions,
-    activated,
-    energy,
     force,
     grid,
     trajectory,
 )
 
 JITTER = 1e-10  # of a prior covariance's mean diagonal, added to it
-PACE = 0.3  # share of the way to its target that a law goes in a round, at most
+PACE = 0.2  # share of the way to its target that a law goes in a round, at most
 BOLD = 0.1  # change of its exponent in a round, at most, in units of the inverse second moments
 ADAPTING = 0.1  # change of a leap's logarithm for each unit of acceptance
 
@@ -175,7 +173,7 @@ def readout_slope(covariance: Float[Array, "n n"], posed: Posed) -> Float[Array,
 
 
 def _divergence_slope(lower: Float[Array, "n n"], pull: Float[Array, "n n"]):
-    """K^-1 - K^-1 E[f f^T] K^-1, twice the derivative in K of a law's divergence from N(0, K), where
+    """K^-1 - K^-1 E[f f^T] K^-1, twice the derivative in K of a law's divergence from N(0, K), with
     K = L L^T and f = L z.
 
     By Stein's identity I - E[z z^T] is E[z g^T], which has as little noise as it has size.
@@ -185,7 +183,7 @@ def _divergence_slope(lower: Float[Array, "n n"], pull: Float[Array, "n n"]):
 
 
 def _tilted(layer: Hidden, place: Place, target: Float[Array, "n n"], lower: Any) -> Place:
-    """A law whose exponent has gone to its target as far as is safe, its moments with it.
+    """A law whose exponent has gone to its target as far as is safe.
 
     `target` is for the tilt, and `lower` the root of the prior covariance that the layer before
     gives by now, None where there is none before. In units of inverse second moments a Gaussian
@@ -197,15 +195,13 @@ def _tilted(layer: Hidden, place: Place, target: Float[Array, "n n"], lower: Any
     lack = unit.T @ change @ unit
     outward = jnp.maximum(-jnp.min(jnp.linalg.eigvalsh(unit.T @ target @ unit)), 0.0)
     change = jnp.minimum(PACE / (1 + outward), BOLD / _size(lack)) * change
-    moved = _leaning(layer, place, change, jnp.zeros_like(place.spread))
-    moved = moved._replace(tilt=place.tilt + change, lack=lack)
+    moved = place._replace(tilt=place.tilt + change, lack=lack)
     if lower is None:
         return moved
     turned = jax.scipy.linalg.solve_triangular(lower, place.root, lower=True)
     other = turned.T @ turned - jnp.eye(len(turned))  # of precisions, in units of z
-    shape = root_of(moved.spread)
+    shape = root_of(place.spread)
     other = jnp.minimum(PACE, BOLD / _size(shape.T @ other @ shape)) * other
-    moved = _leaning(layer, moved, jnp.zeros_like(change), other)
     # in units in which the precision is I again, and the root triangular
     turn = jnp.linalg.cholesky(jnp.eye(len(other)) + other)
     wide = jax.scipy.linalg.solve_triangular(turn, place.root.T, lower=True)
@@ -214,24 +210,9 @@ def _tilted(layer: Hidden, place: Place, target: Float[Array, "n n"], lower: Any
     turn = turn @ (orthogonal * signs)
     return moved._replace(
         root=upper.T * signs,
-        spread=turn.T @ moved.spread @ turn,
-        pull=jnp.linalg.solve(turn, moved.pull.T @ turn).T,
-        z=None if layer.exact else moved.z @ turn,
-    )
-
-
-def _leaning(
-    layer: Hidden, place: Place, change: Float[Array, "n n"], other: Float[Array, "r r"]
-) -> Place:
-    """What a small change of the exponent, by phi^T change phi / 2 + z^T other z / 2, does to the
-    moments, as the chains where they stand tell it."""
-    if layer.exact:
-        return place
-    z, features = place.z, activated(layer.functions, place.z @ place.root.T)
-    fall = energy(layer.functions, place.root, change, z) + jnp.sum((z @ other) * z, axis=1) / 2
-    lean = jax.nn.softmax(-fall) - 1 / len(z)
-    return place._replace(
-        gram=place.gram + second(features, lean), spread=place.spread + second(z, lean)
+        spread=turn.T @ place.spread @ turn,
+        pull=jnp.linalg.solve(turn, place.pull.T @ turn).T,
+        z=None if layer.exact else place.z @ turn,
     )
 
 

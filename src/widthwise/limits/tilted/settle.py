@@ -20,7 +20,6 @@ from widthwise.limits.tilted.saddle import (
     begun,
     root_of,
     round_of,
-    ruled,
     second,
 )
 from widthwise.solve import float64
@@ -31,7 +30,7 @@ CHUNK = 100  # rounds between two looks
 MOST = 40  # chunks until it must stand
 CLOSE = 1e-9  # to its target, at which a saddle on grids stands
 DRIFT = 0.3  # of what tilts lack, the part that stays over a chunk: noise leaves less
-GAIN = 0.3  # of the first of the rounds that are averaged
+GAIN = 0.1  # of the first of the rounds that are averaged
 MEAN = 200  # rounds that are averaged, with weights that grow
 APART = 2  # trajectories between two draws that are kept
 BURN = 10  # trajectories before the first of them
@@ -44,14 +43,16 @@ ENDLESS = (
 
 
 class Law(NamedTuple):
-    """A hidden layer's law: points z (s, r), their weights, the root R of f = R z, the Gram matrix
-    of features; of an infinite nu the prior's Gram matrix and covariance."""
+    """A hidden layer's law: the Gram matrix of its features and the prior covariance; under a nu
+    that is not infinite points z (s, r), their weights, the root R of f = R z, and the Gram matrix
+    that the points give, which is less exact than what the rounds have averaged."""
 
-    z: Any
-    weights: Any
-    root: Any
-    covariance: Any
     gram: Any
+    covariance: Any
+    z: Any = None
+    weights: Any = None
+    root: Any = None
+    drawn: Any = None
 
 
 class Standing(NamedTuple):
@@ -106,7 +107,7 @@ def settled(hidden: tuple[Hidden, ...], posed: Posed, seed: int = 0) -> Saddle:
         for layer, law, tilt in zip(hidden, laws, tilts, strict=True):
             if tilt is not None and not slowest_fall(layer.functions, law.root, tilt, law.z) > 0:
                 raise EmptyCell(ENDLESS)
-        return _found(hidden, posed, places, tilts, laws, Standing(rounds, chains, rests))
+        return _found(posed, places, tilts, laws, Standing(rounds, chains, rests))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2))
@@ -168,27 +169,26 @@ def _left(places: tuple[Place, ...]) -> tuple[float, ...]:
 def _laws(
     hidden: tuple[Hidden, ...], posed: Posed, places: Any, tilts: tuple[Any, ...], key: Array
 ) -> tuple[Law, ...]:
-    """The laws of all layers under given tilts, from the first to the last."""
+    """The laws of all layers under given tilts and the mean of the replicates' Gram matrices."""
     found, covariance, root = [], posed.first, posed.root
     keys = jax.random.split(key, len(hidden))
     for number, (layer, place, tilt) in enumerate(zip(hidden, places, tilts, strict=True)):
-        if number:
-            weight, bias = posed.affine[number - 1]
-            covariance = weight * found[-1].gram + bias
-            root = root_of(covariance)
+        gram = jnp.mean(place.gram, axis=0)
         if tilt is None:
-            gram = ruled(layer.functions, covariance)
-            found.append(Law(None, None, None, covariance, gram))
-            continue
-        if layer.exact:
-            z, weights = grid(layer.functions, root, tilt)
+            found.append(Law(gram, covariance))
         else:
-            # chains stand in units of the root that their own law has come to
-            place = place._replace(z=_turned(place, root) if number else place.z)
-            z = _drawn(layer, place, root, tilt, keys[number])
-            weights = jnp.full(len(z), 1 / len(z))
-        gram = second(activated(layer.functions, z @ root.T), weights)
-        found.append(Law(z, weights, root, covariance, gram))
+            if layer.exact:
+                z, weights = grid(layer.functions, root, tilt)
+            else:
+                # chains stand in units of the root that their own law has come to
+                place = place._replace(z=_turned(place, root) if number else place.z)
+                z = _drawn(layer, place, root, tilt, keys[number])
+                weights = jnp.full(len(z), 1 / len(z))
+            drawn = second(activated(layer.functions, z @ root.T), weights)
+            found.append(Law(gram, covariance, z, weights, root, drawn))
+        weight, bias = posed.affine[number]
+        covariance = weight * gram + bias
+        root = root_of(covariance)
     return tuple(found)
 
 
@@ -200,7 +200,7 @@ def _turned(place: Place, root: Float[Array, "n n"]) -> Float[Array, "g s n"]:
 
 
 def _drawn(layer: Hidden, place: Place, root, tilt, key) -> Float[Array, "s r"]:
-    """Draws of all chains, those of one replicate side by side."""
+    """Draws of all chains."""
     start = place.z.reshape(-1, place.z.shape[-1])
     leap, shape = jnp.min(place.leap), root_of(start.T @ start / len(start))
 
@@ -215,42 +215,29 @@ def _drawn(layer: Hidden, place: Place, root, tilt, key) -> Float[Array, "s r"]:
     start = jax.lax.scan(onward, start, jax.random.split(burn, BURN))[0]
     times = math.ceil(POINTS / len(start))
     found = jax.lax.scan(kept, start, jax.random.split(keep, times))[1]
-    by_replicate = jnp.moveaxis(found.reshape(times, *place.z.shape), 0, 1)
-    return by_replicate.reshape(-1, found.shape[-1])
+    return found.reshape(-1, found.shape[-1])
 
 
 def _found(
-    hidden: tuple[Hidden, ...],
     posed: Posed,
     places: tuple[Place, ...],
     tilts: tuple[Any, ...],
     laws: tuple[Law, ...],
     standing: Standing,
 ) -> Saddle:
-    """The saddle, with the errors that the replicates tell: of the tilts, which their averaged
-    moments have, and of the draws that are kept."""
-    errors, both = [], []
-    for layer, place, law in zip(hidden, places, laws, strict=True):
-        both = [place.gram, _groups(layer, law, len(place.gram))]
-        size = float(jnp.linalg.norm(law.gram))
-        errors.append(math.sqrt(sum(map(_error, both))) / size)
+    """The saddle, with the errors that the replicates tell."""
+    errors = [
+        math.sqrt(_error(place.gram)) / float(jnp.linalg.norm(law.gram))
+        for place, law in zip(places, laws, strict=True)
+    ]
     weight, bias = posed.affine[-1]
-    fits = []
-    for grams in both:  # of the last layer
-        noisy = weight * grams + bias + posed.noise * jnp.eye(grams.shape[-1])
-        fits.append(posed.noise * jnp.linalg.solve(noisy, jnp.asarray(posed.y)))
-    fit = math.sqrt(sum(map(_error, fits)) / posed.y.size)
+    noisy = weight * places[-1].gram + bias + posed.noise * jnp.eye(len(posed.y))
+    fits = posed.noise * jnp.linalg.solve(noisy, jnp.asarray(posed.y))
     tilts, laws = jax.tree.map(np.asarray, (tilts, laws))
-    return Saddle(tilts, laws, standing, _left(places), tuple(errors), fit)
-
-
-def _groups(layer: Hidden, law: Law, replicates: int) -> Float[Array, "g n n"]:
-    """The Gram matrices of each replicate's own draws."""
-    if law.z is None or layer.exact:
-        return jnp.asarray(law.gram)[None]
-    features = activated(layer.functions, law.z @ law.root.T)
-    own = features.reshape(replicates, -1, features.shape[-1])
-    return jnp.einsum("gsi,gsj->gij", own, own) / own.shape[1]
+    return Saddle(
+        tilts, laws, standing, _left(places), tuple(errors),
+        math.sqrt(_error(fits) / posed.y.size),
+    )  # fmt: skip
 
 
 def _error(replicates: Array) -> float:
