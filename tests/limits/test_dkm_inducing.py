@@ -129,8 +129,7 @@ def test_inducing_points_at_the_rows_are_the_full_machine():
     layers = gram_layers(VECTORS)
     fixed = full.posed(VECTORS, x, y, scaling=MuP(), nus=(0.7, 1.4), noise=0.2)
     fixed = fixed._replace(root=np.linalg.cholesky(np.asarray(fixed.first.xy)))
-    # whose triangles are in units of nu, where ours are in those of 1 below it
-    free = [np.sqrt(0.7) * fitted.layers[0].triangle, fitted.layers[2].triangle]
+    free = [fitted.layers[0].triangle, fitted.layers[2].triangle]
     wanted = -float(full.evaluated(layers, fixed, tuple(free))[0][0])
     assert found == pytest.approx(wanted, rel=1e-4)
 

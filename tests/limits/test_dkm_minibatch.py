@@ -180,7 +180,7 @@ def test_which_limit_serves(unchecked):
     "net, learner, match",
     [
         (IMAGES, Posterior(prior="deep_gp"), "give Posterior inducing=Inducing"),
-        (NET, deep(tune=True), "leave tune and kernel out"),
+        (NET, deep(tune=True), "leave tune out"),
         (DEEP, deep(prior="network"), "use Posterior\\(prior='deep_gp'\\)"),
         (Unflatten((4, 4)) >> Conv() >> Relu() >> Flatten() >> Readout(), deep(), "Flatten"),
         (Unflatten((4, 4)) >> MaxPool() >> GlobalAveragePool() >> Readout(), deep(), "MaxPool"),

@@ -90,7 +90,7 @@ def lookup(
                 return limit
             refusals.append(refusal)
     if refusals:
-        raise EmptyCell(" ".join(refusals))
+        raise EmptyCell(" ".join(dict.fromkeys(refusals)))  # some say the same
     found = [x for x in all_limits() if not x.by_name]
     filled = ", ".join(f"{x.regime} x {x.learners[0].kind} ({x.__name__})" for x in found)
     raise EmptyCell(

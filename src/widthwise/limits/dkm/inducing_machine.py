@@ -22,7 +22,7 @@ from widthwise.limits.base import (
 )
 from widthwise.limits.dkm.blocks import JITTER
 from widthwise.limits.dkm.inducing_state import InducingState, check_start
-from widthwise.limits.dkm.layers import as_drawn, is_linear
+from widthwise.limits.dkm.layers import NO_TANGENT_KERNEL, as_drawn, is_linear
 from widthwise.limits.dkm.minibatch import (
     Bound,
     Course,
@@ -90,17 +90,16 @@ class InducingMachine(AbstractLimit):
 
     def refusal(self) -> str | None:
         learner, inducing = self.learner, self.learner.inducing
+        if learner.kernel == "ntk":
+            return NO_TANGENT_KERNEL
         closed = learner.likelihood == "gaussian" and not readers(self.network)
         if inducing is None or (closed and inducing.batch_size is None):
             return (
                 "InducingMachine goes through inducing points, in mini-batches: give Posterior "
                 "inducing=Inducing(points=100, batch_size=100)."
             )
-        if learner.kernel == "ntk" or learner.tune:
-            return (
-                "InducingMachine keeps the network's variances, and has no tangent kernel: leave "
-                "tune and kernel out."
-            )
+        if learner.tune:
+            return "InducingMachine keeps the network's variances: leave tune out."
         if learner.prior == "network" and not is_linear(self.network):
             return (
                 "The rich posterior of networks with nonlinearities has no inducing points: use "

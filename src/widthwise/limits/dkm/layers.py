@@ -13,6 +13,11 @@ from widthwise.network.layer import AbstractLayer, Identity
 from widthwise.network.moments import AbstractMoments, Moments
 from widthwise.scaling import AbstractScaling, Richness
 
+NO_TANGENT_KERNEL = (
+    "Under a rich scaling the posterior is that of networks, not of networks linear in their "
+    "parameters: leave kernel='ntk' out, or use NTK()."
+)
+
 
 class GramLayer(NamedTuple):
     """A layer of weights and what stands between it and the one before: from the Gram matrix of

@@ -18,7 +18,13 @@ from widthwise.limits.base import (
     Trained,
     Work,
 )
-from widthwise.limits.dkm.layers import as_drawn, gram_layers, is_linear, refusal_of
+from widthwise.limits.dkm.layers import (
+    NO_TANGENT_KERNEL,
+    as_drawn,
+    gram_layers,
+    is_linear,
+    refusal_of,
+)
 from widthwise.limits.dkm.learned import TOLERANCE, DeepKernelState, Learned, learn
 from widthwise.limits.dkm.minimise import HISTORY
 from widthwise.limits.evidence import best_variances
@@ -75,10 +81,7 @@ class DeepKernelMachine(AbstractLimit):
 
     def refusal(self) -> str | None:
         if self.learner.kernel == "ntk":
-            return (
-                "Under a rich scaling the posterior is that of networks, not of networks linear in "
-                "their parameters: leave kernel='ntk' out, or use NTK()."
-            )
+            return NO_TANGENT_KERNEL
         if (sentence := refusal_of_settings(self.network, self.learner)) is not None:
             return sentence
         if (sentence := refusal_of(self.network)) is not None:

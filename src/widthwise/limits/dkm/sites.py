@@ -226,14 +226,9 @@ def spreads(sites: Any, free: Any) -> Any:
     """T of every layer, by which its Gram matrix differs from its prior; None where it does not."""
 
     def one(site: Site, own: Free):
-        return None if own.triangle is None else whiten(own.triangle, unit_of(site.nu))
+        return None if own.triangle is None else whiten(own.triangle, site.nu)
 
     return jax.tree.map(one, sites, free, is_leaf=lambda x: is_site(x) or is_free(x))
-
-
-def unit_of(nu: float) -> float:
-    """The nu in whose units a triangle moves: where nu is small the data settle it."""
-    return max(nu, 1.0)
 
 
 def drawn(machine: Machine, first: Float[np.ndarray, "m f"], rng: np.random.Generator) -> Any:

@@ -22,7 +22,13 @@ from widthwise.limits.base import (
     Work,
 )
 from widthwise.limits.dkm.full import posed as gram_posed
-from widthwise.limits.dkm.layers import GramLayer, as_drawn, gram_layers, is_linear
+from widthwise.limits.dkm.layers import (
+    NO_TANGENT_KERNEL,
+    GramLayer,
+    as_drawn,
+    gram_layers,
+    is_linear,
+)
 from widthwise.limits.evidence import best_variances
 from widthwise.limits.nngp import CHOSE, trajectory_of
 from widthwise.limits.noise import best_noise
@@ -86,10 +92,7 @@ class TiltedPosterior(AbstractLimit):
         if learner.prior == "deep_gp":
             return f"{name} is for networks: DeepKernelMachine serves prior='deep_gp'."
         if learner.kernel == "ntk":
-            return (
-                "Under a rich scaling the posterior is that of networks, not of networks linear in "
-                "their parameters: leave kernel='ntk' out, or use NTK()."
-            )
+            return NO_TANGENT_KERNEL
         if (sentence := _refusal_of(self.network)) is not None:
             return sentence
         if learner.likelihood != "gaussian":
