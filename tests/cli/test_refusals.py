@@ -185,7 +185,7 @@ def test_settings(refused, what):
         ("--width 0", "not positive"),
         ("--width 8,inf", "'8,inf' is neither"),
         ("--width 8 --learner Posterior", "not computed yet|Posterior is for width=inf"),
-        ("--scaling MuP", "posterior of networks with nonlinearities.*cannot be computed yet"),
+        ("--scaling MuP --learner Posterior(kernel=ntk)", "leave kernel='ntk' out"),
         (("--scaling", UNSTABLE, "--learner", "GradientDescent"), "unstable"),
         ("--seed 1.5", "no whole number"),
         ("--memory plenty", "'plenty' is no size"),

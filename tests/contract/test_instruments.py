@@ -29,7 +29,7 @@ def trained():
         "open": (ww.MuP(), LEARNER, (4, 8, math.inf)),
         "one": (ww.MuP(), LEARNER, (4,)),
         "infinite": (ww.NTK(), ww.Posterior(noise=0.1), (math.inf,)),
-        "none": (ww.MuP(), ww.Posterior(), (math.inf,)),
+        "none": (ww.MuP(), ww.Posterior(kernel="ntk"), (math.inf,)),
     }
     return {
         name: ww.Family(NET, scaling, learner, widths, seeds=2).train(data, progress=False)
