@@ -10,7 +10,7 @@ import widthwise as ww
 from widthwise.data import from_arrays
 from widthwise.family import Family, Member
 from widthwise.learner import Posterior
-from widthwise.limits import DeepKernelMachine, EmptyCell, lookup
+from widthwise.limits import DeepKernelMachine, EmptyCell, TiltedPosterior, lookup
 from widthwise.limits.dkm import machine
 from widthwise.limits.dkm.extend import Extension, check_variances
 from widthwise.network import (
@@ -132,17 +132,22 @@ def test_a_linear_network_has_one_posterior():
 @pytest.mark.parametrize(
     "net, learner, match",
     [
-        (NET, Posterior(), r"posterior of networks with nonlinearities.*prior='deep_gp'"),
         (NET, deep(kernel="ntk"), "leave kernel='ntk' out, or use NTK"),
         (Unflatten((3,)) >> Conv((2,)) >> Flatten() >> Readout(), deep(), r"has Unflatt.*use NTK"),
         (Dense() >> (Identity() + (Relu() >> Dense())) >> Readout(), deep(), "leave it"),
         (Readout(), deep(), "no hidden layer"),
     ],
-    ids=["tilted", "ntk", "grid", "branches", "no hidden layer"],
+    ids=["ntk", "grid", "branches", "no hidden layer"],
 )  # fmt: skip
 def test_what_it_is_not_for(net, learner, match):
     with pytest.raises(EmptyCell, match=match):
         lookup(net, MuP(), learner)
+
+
+def test_networks_with_nonlinearities_have_another_limit():
+    sentence = DeepKernelMachine(NET, MuP(), Posterior()).refusal()
+    assert sentence is not None and "TiltedPosterior is their limit" in sentence
+    assert isinstance(lookup(NET, MuP(), Posterior()), TiltedPosterior)
 
 
 def test_settings(unchecked):
