@@ -1,11 +1,13 @@
 """The path of chains: the numbers of the rules, to the precision that is asked for."""
 
+from typing import Any, get_args
+
 import numpy as np
 import pytest
 
 import widthwise as ww
 from widthwise.kernels import chain, compiled, explain, kernel_diagonal, kernel_matrix
-from widthwise.kernels.path import ACCURACY, STORED
+from widthwise.kernels.path import ACCURACY, STORED, Precision
 from widthwise.network import (
     ABRelu,
     Abs,
@@ -23,11 +25,11 @@ from widthwise.network import (
 from widthwise.scaling import Standard
 
 BIASED = {"bias_variance": 0.1}
-OTHER = {"weight_variance": 1.3, "bias_variance": 0.4, "bias_multiplier": 0.7}
+OTHER: dict[str, Any] = {"weight_variance": 1.3, "bias_variance": 0.4, "bias_multiplier": 0.7}
 PLAIN = {"bias_multiplier": 0.0}
 
 
-def stacked(*functions, **settings):
+def stacked(*functions, **settings: Any):
     net = Identity()
     for function in functions:
         net = net >> Dense(**settings) >> function
@@ -60,14 +62,14 @@ def some_rows(rng):
 def held(net, rows, one, two, monkeypatch, scaling=None, width=np.inf):
     """The path applies, and is as close to the rules as it says, on some rows against others; on
     copies, as the rules are on rows that meet themselves."""
-    settings = {"scaling": scaling, "width": width}
+    settings: dict[str, Any] = {"scaling": scaling, "width": width}
     with monkeypatch.context() as patched:
         patched.setattr(chain, "LEAST", 2**60)
         assert explain(net, rows, **settings).path == "rules"
         exact = kernel_matrix(net, rows, **settings)
     sides = rows[one], None if two is None else rows[two]
     wanted = np.ix_(one, one if two is None else two)
-    for precision in ACCURACY:
+    for precision in get_args(Precision):
         assert explain(net, *sides, precision=precision, **settings).path == "chain"
         found = kernel_matrix(net, *sides, precision=precision, **settings)
         for kernel, whole in zip(found, exact, strict=True):
