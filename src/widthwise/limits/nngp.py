@@ -59,7 +59,7 @@ class NNGP(AbstractLimit):
     Where float64 matrices and factors find no memory, entries are known to 3e-7 and the system
     is solved in float64 by conjugate gradients: to a residual of 1e-8, preconditioned by a float32
     factor that takes half of the matrix's square while the matrix takes the other, or, within less
-    memory, to 1e-6 by 200 to 3,000 of its columns, the matrix being read from a store or computed
+    memory, to 1e-5 by 200 to 3,000 of its columns, the matrix being read from a store or computed
     anew in every product.
     """
 
