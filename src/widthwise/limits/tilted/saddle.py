@@ -187,18 +187,14 @@ def _tilted(layer: Hidden, place: Place, target: Float[Array, "n n"], lower: Any
 
     `target` is for the tilt, and `lower` the root of the prior covariance that the layer before
     gives by now, None where there is none before. In units of inverse second moments a Gaussian
-    law would end at a change of -1, and along a pair of the target's directions it answers a change
-    by about as much as it pulls outwards along both.
+    law would end at a change of -1, and a target answers a change by about as much as it pulls
+    outwards, twice.
     """
     unit = root_of(place.gram)
-    lack = unit.T @ (target - place.tilt) @ unit
-    values, vectors = jnp.linalg.eigh(unit.T @ target @ unit)
-    outward = jnp.maximum(-values, 0.0)
-    share = PACE / (1 + (outward[:, None] + outward) / 2)
-    change = vectors @ (share * (vectors.T @ lack @ vectors)) @ vectors.T
-    change = jnp.minimum(1.0, BOLD / _size(change)) * change
-    half = jax.scipy.linalg.solve_triangular(unit, change, lower=True, trans=1)
-    change = _symmetric(jax.scipy.linalg.solve_triangular(unit, half.T, lower=True, trans=1))
+    change = target - place.tilt
+    lack = unit.T @ change @ unit
+    outward = jnp.maximum(-jnp.min(jnp.linalg.eigvalsh(unit.T @ target @ unit)), 0.0)
+    change = jnp.minimum(PACE / (1 + outward), BOLD / _size(lack)) * change
     moved = place._replace(tilt=place.tilt + change, lack=lack)
     if lower is None:
         return moved

@@ -31,7 +31,7 @@ MOST = 40  # chunks until it must stand
 CLOSE = 1e-9  # to its target, at which a saddle on grids stands
 DRIFT = 0.3  # of what tilts lack, the part that stays over a chunk: noise leaves less
 GAIN = 0.1  # of the first of the rounds that are averaged
-MEAN = 200  # rounds that are averaged, with weights that grow
+MEAN = 400  # rounds that are averaged, with weights that grow
 APART = 2  # trajectories between two draws that are kept
 BURN = 10  # trajectories before the first of them
 POINTS = 16384  # that are kept of a sampled law, about
@@ -83,12 +83,13 @@ def settled(hidden: tuple[Hidden, ...], posed: Posed, seed: int = 0) -> Saddle:
     """The saddle of log p(y | G^L) - sum of nu KL(q^l | N(0, K(G^l-1))) over the laws q.
 
     All chains share their tilts until these stand but for noise; then groups of them go on, each
-    with tilts of its own, which follow moments that are averaged over more and more rounds: a
-    stochastic approximation of the exact saddle. Raises EmptyCell where a law comes to no end.
+    with tilts of its own: first until these have parted, so that their spread tells their error,
+    and then behind moments that are averaged over more and more rounds, a stochastic approximation
+    of the exact saddle. Raises EmptyCell where a law comes to no end.
     """
     exact = all(layer.exact or math.isinf(layer.nu) for layer in hidden)
     chains = max(CHAINS[0], CHAINS[1] * len(posed.y))
-    keys = iter(jax.random.split(jax.random.key(seed), MOST + 4))
+    keys = iter(jax.random.split(jax.random.key(seed), MOST + 5))
     with float64():
         places = _begun(hidden, posed, chains, next(keys))
         rounds, rests = 0, all(math.isinf(layer.nu) for layer in hidden)
@@ -97,10 +98,12 @@ def settled(hidden: tuple[Hidden, ...], posed: Posed, seed: int = 0) -> Saddle:
             rounds += CHUNK
             rests = _rest(lacks, exact)
         if not exact:
+            places = _parted(places)
+            places = _rounds(hidden, posed, places, jnp.ones(CHUNK), 1.0, next(keys))[0]
             # weights of the rounds grow in proportion: the first ones count for little
             gains = 2 / (jnp.arange(MEAN) + 2 / GAIN)
-            places, lacks = _rounds(hidden, posed, _parted(places), gains, 0.0, next(keys))
-            rounds += MEAN
+            places, lacks = _rounds(hidden, posed, places, gains, 0.0, next(keys))
+            rounds += CHUNK + MEAN
             _rest(lacks, exact)
         tilts = tuple(None if p.tilt is None else jnp.mean(p.tilt, axis=0) for p in places)
         laws = _laws(hidden, posed, places, tilts, next(keys))
