@@ -88,7 +88,7 @@ def test_ways_of_fifty_thousand_rows(memory, wanted):
 
 
 def test_too_little_memory_is_told():
-    with pytest.raises(MemoryError, match="need 6 MB and 1 MB may be used: use fewer rows"):
+    with pytest.raises(MemoryError, match="need 4 MB and 1 MB may be used: use fewer rows"):
         trained(Posterior(), memory="1MB")
 
 

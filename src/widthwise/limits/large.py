@@ -29,8 +29,8 @@ from widthwise.solve.packed import BLOCK
 
 Way = Literal["whole", "packed", "tiles"]
 PANELS = 3 * 4 * BLOCK  # bytes for each row of what a packed factor works on
-LANDMARKS = (200, 3000)  # columns of the preconditioner, fewest and most
-WORK = 5  # matrices of landmarks' columns that stand beside each other while it is made
+FEWEST, SHARE = 200, 10  # columns of the preconditioner: at least, and at most one of so many
+SQUARES = 6  # matrices of landmarks that stand beside their columns while it is made
 # Of the residual; a product that the factor preconditions is worth three digits, others a tenth of
 # one. Predictions of 10,000 images are then 1e-5 from the exact ones (benchmarks/RESULTS.md).
 PACKED_LEFT, TILES_LEFT = 1e-8, 1e-5
@@ -57,13 +57,18 @@ def _past_whole(rows: int, width: int, have: int | None) -> Way:
     inputs = _inputs(rows, width)
     if have is None or 4 * rows**2 + PANELS * rows + inputs <= have:
         return "packed"
-    least = inputs + 8 * rows * WORK * min(LANDMARKS[0], rows)
+    least = inputs + _landmarks_need(min(FEWEST, rows), rows)
     if least > have:
         raise MemoryError(
             f"Solves with the kernel of {rows:,} rows need {sized(least)} and {sized(have)} may be "
             "used: use fewer rows, or more memory."
         )
     return "tiles"
+
+
+def _landmarks_need(count: int, rows: int) -> int:
+    """Bytes of a preconditioner of so many columns."""
+    return 8 * count * (rows + SQUARES * count)
 
 
 def _inputs(rows: int, width: int) -> int:
@@ -171,11 +176,14 @@ class System:
             return self.matrix.solve
         have, (count, width) = self.resources.bytes, self.x.shape
         assert have is not None  # or the matrix would be packed
-        fewest, most = LANDMARKS
-        room = (have - _inputs(count, width)) // (8 * count * WORK)
-        landmarks = min(count, max(fewest, min(most, room)))
+        room = have - _inputs(count, width)
+        # the positive root of what they need = room
+        most = int((np.sqrt(count**2 + SQUARES * room / 2) - count) / (2 * SQUARES))
+        landmarks = min(count, max(FEWEST, min(count // SHARE, most)))
         chosen = np.random.default_rng(0).choice(count, landmarks, replace=False)
-        columns = self.entries(self.x, self.x[chosen]).astype(np.float64)
+        columns = np.empty((count, landmarks))
+        for i in range(0, count, BLOCK):
+            columns[i : i + BLOCK] = self.entries(self.x[i : i + BLOCK], self.x[chosen])
         return Nystrom(columns, columns[chosen], noise).solve
 
 

@@ -4,6 +4,10 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Float
 
+INACCURATE = 10  # one of so many eigenvalues, the least ones, is not told well by few columns
+DROWNED = 1e-3  # of the noise: eigenvalues below it tell nothing
+ROWS = 1024  # that are turned at once
+
 
 class Nystrom:
     """P^-1 with P = U (Lambda + noise) U^T + (lambda + noise) (I - U U^T).
@@ -17,7 +21,7 @@ class Nystrom:
     [[0.333333333333], [0.333333333333]]
 
     Args:
-        columns: K_nm.
+        columns: K_nm; overwritten, for there may be no room for another.
         among: K_mm, the rows of those columns.
         noise: what is added to K's diagonal.
 
@@ -27,15 +31,15 @@ class Nystrom:
     def __init__(
         self, columns: Float[np.ndarray, "n m"], among: Float[np.ndarray, "m m"], noise: float
     ):
-        jitter = 1e-10 * float(np.mean(np.diagonal(among)))
         values, vectors = scipy.linalg.eigh(among, check_finite=False)
-        known = values > jitter
-        root = columns @ (vectors[:, known] / np.sqrt(values[known]))
+        # those of K are larger, in proportion to its rows
+        known = values > DROWNED * noise * len(among) / len(columns)
+        known[-1] = True  # so that there is one
+        root = _turned(columns, vectors[:, known] / np.sqrt(values[known]))
         values, vectors = scipy.linalg.eigh(root.T @ root, check_finite=False)
-        # the lower half is the less accurate
-        kept = slice(len(values) // 2, None)
+        kept = slice(len(values) // INACCURATE, None)
         self._values = values[kept] + noise
-        self._vectors = root @ (vectors[:, kept] / np.sqrt(values[kept]))
+        self._vectors = _turned(root, vectors[:, kept] / np.sqrt(values[kept]))
 
     def solve(self, right: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
         """P^-1 right."""
@@ -43,3 +47,11 @@ class Nystrom:
         least = self._values[0]
         share = least / self._values - 1
         return (right + self._vectors @ (share[:, None] * inside)) / least
+
+
+def _turned(rows: Float[np.ndarray, "n m"], by: Float[np.ndarray, "m k"]):
+    """rows @ by, in the place of the rows."""
+    width = by.shape[1]
+    for i in range(0, len(rows), ROWS):
+        rows[i : i + ROWS, :width] = rows[i : i + ROWS] @ by
+    return rows[:, :width]
