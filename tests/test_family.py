@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from slowly import cases
 
 import widthwise as ww
 from widthwise.data import Data, from_arrays
@@ -41,7 +42,7 @@ CLASSES = ww.GradientDescent(steps=15, loss="cross_entropy")
 @pytest.mark.parametrize(
     "learner, scaling",
     [
-        (PLAIN, ww.NTK()),
+        pytest.param(PLAIN, ww.NTK(), marks=pytest.mark.slow),
         pytest.param(PLAIN, ww.Standard(), marks=pytest.mark.slow),
         pytest.param(BATCHES, ww.NTK(), marks=pytest.mark.slow),
         (BATCHES, ww.Standard()),
@@ -58,6 +59,7 @@ def test_lazy_members_approach_their_limit(learner, scaling):
     assert -0.7 < law.exponent < -0.3, law
 
 
+@pytest.mark.slow
 def test_between_lazy_and_rich_the_kernel_is_the_same_and_the_start_vanishes():
     """At Richness(1/4) features move like n^-1/4, and the gap to the kernel limit with them."""
     between = ww.Richness(0.25)
@@ -93,6 +95,7 @@ def test_the_limit_is_what_a_large_ensemble_does():
     assert ensemble.mean[0] < 0.1 and ensemble.std[0] < 0.15
 
 
+@pytest.mark.slow
 def test_instruments_speak_of_lazy_and_rich():
     learner = ww.GradientDescent(steps=10, ridge=0.01)  # no rich limit knows a ridge
     widths = (32, 128, 512, math.inf)
@@ -190,7 +193,7 @@ def test_default_step_size_is_the_largest_stable_one_times_the_safety():
     assert lazy.train(data, progress=False).lr == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize("scaling", [ww.NTK(), ww.MuP()], ids=repr)
+@pytest.mark.parametrize("scaling", cases([ww.MuP()], [ww.NTK()]), ids=repr)
 def test_default_steps_train_and_ten_times_more_do_not(scaling):
     """At finite width, under gradient descent and Adam."""
     data = classes()
@@ -242,6 +245,7 @@ def test_to_the_end_of_a_flow_with_rows_that_stand_twice():
     assert "singular" in end.notes[0]
 
 
+@pytest.mark.slow
 def test_layers_that_are_not_trained_stay():
     frozen = Dense(lr_multiplier=0) >> Relu() >> Dense() >> Relu() >> Readout()
     run: Any = Member(frozen, 32, ww.NTK(), ww.GradientDescent(steps=5)).train(regression())

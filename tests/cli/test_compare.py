@@ -117,6 +117,7 @@ def test_interruption_keeps_what_is_finished(call, houses, tmp_path, monkeypatch
     assert said.code == 0 and f"Resumed: 3 of {MEMBERS} members" in said.out
 
 
+@pytest.mark.slow
 def test_signal_in_a_process_of_its_own(call, houses, tmp_path):
     words = ["compare", str(houses), *SMALL, "--out", "out"]
     # it waits for the signal once a member is kept: on a busy machine it would be done before
@@ -155,6 +156,7 @@ def test_bar_is_on_standard_error_of_a_terminal(call, houses, monkeypatch):
     assert "NTK" in said.err
 
 
+@pytest.mark.slow
 def test_projected_family_has_a_limit(call, houses):
     words = ("--scalings", "MuP", *DESCENT, "--projection", "8", "--out", "out")
     said = call("compare", houses, *words)

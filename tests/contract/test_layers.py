@@ -10,6 +10,7 @@ import pytest
 from compositions import drawn, refuses
 from found import LAYERS, moved
 from layers import GRID, PLACES, SEQUENCE
+from slowly import cases
 
 from widthwise.data import load
 from widthwise.family import Family, Member
@@ -159,9 +160,7 @@ MORE += map(compared, OTHER_SETTINGS)
 OUTPUTS = 16
 
 
-@pytest.mark.parametrize(
-    "net", [*COMPARED, *(pytest.param(net, marks=pytest.mark.slow) for net in MORE)], ids=repr
-)
+@pytest.mark.parametrize("net", cases(COMPARED[::2], [*COMPARED[1::2], *MORE]), ids=repr)
 def test_finite_network_agrees_with_the_limit(net, rng, getkey):
     x = rng.normal(size=(3, max(trial_inputs(net), 4)))
     limit = kernel_matrix(known(net), x)

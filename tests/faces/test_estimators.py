@@ -72,6 +72,7 @@ def is_open(width, scaling, learner) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_a_grid_of_widths_scalings_and_learners_scores_all_but_the_open_cells(classes):
     grid = {
         "width": [32, math.inf],

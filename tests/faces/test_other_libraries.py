@@ -20,7 +20,7 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.svm import SVC
-from slowly import cases
+from slowly import cases, cases_of
 
 import widthwise as ww
 from widthwise.kernels import MonteCarlo, kernel_function, kernel_matrix
@@ -114,7 +114,7 @@ def inputs(rng, shape):
     return x
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", cases_of(NETWORKS, ("convolutional",)))
 def test_the_function_agrees_with_the_matrix(name, rng, double):
     net, shape = NETWORKS[name]
     x = inputs(rng, shape)
@@ -128,6 +128,7 @@ def test_the_function_agrees_with_the_matrix(name, rng, double):
     np.testing.assert_allclose(mapped, kernel_matrix(net, x, x[:2]).ntk, rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_made_in_single_precision_it_computes_in_that_of_its_inputs(rng):
     net = Dense(weight_variance=0.3, bias_variance=0.1) >> Erf() >> Readout(weight_variance=0.7)
     x, function = rng.normal(size=(3, 5)), kernel_function(net, 5)
@@ -155,7 +156,7 @@ def test_its_gradient_is_finite_where_rows_are_equal(name, which, rng, double):
         assert jnp.isfinite(jax.grad(total)(x)).all()
 
 
-@which_kernel
+@pytest.mark.parametrize("which", cases(["ntk"], ["nngp"]))
 def test_at_coinciding_rows_it_is_the_mean_of_both_sides(which, rng, double):
     net, (size,) = NETWORKS["dense"]
     x, direction = jnp.asarray(rng.normal(size=(2, size)))

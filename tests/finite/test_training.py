@@ -36,7 +36,7 @@ def outputs_after(scaling, learner, *, steps, lr, width=16, dtype="float64"):
     "learner",
     [
         GradientDescent(momentum=0.5, weight_decay=0.1, ridge=0.3, batch_size=5),
-        Adam(weight_decay=0.1, eps=1e-3),
+        pytest.param(Adam(weight_decay=0.1, eps=1e-3), marks=pytest.mark.slow),
     ],
 )
 def test_equivalent_scalings_train_alike_at_every_step(learner):
@@ -72,6 +72,7 @@ def test_momentum_and_decay_as_written_out():
     np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scaling", [NTK(), Standard()], ids=repr)
 def test_empirical_tangent_kernel_approaches_the_limit(scaling):
     """With the scaling's step sizes as weights; the gap shrinks near n^-1/2."""
@@ -114,11 +115,12 @@ def feature_and_output_change(scaling, learner, widths, lr):
     return np.polyfit(np.log(widths), np.log(np.stack([moves, changes], axis=1)), 1)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "learner, lr",
     [
         (GradientDescent(steps=3), 0.3),
-        pytest.param(Adam(steps=3), 0.05, marks=pytest.mark.slow),
+        (Adam(steps=3), 0.05),
     ],
 )
 def test_features_move_as_classified(learner, lr):

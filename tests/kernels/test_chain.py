@@ -4,6 +4,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
+from slowly import cases_of
 
 import widthwise as ww
 from widthwise.kernels import chain, compiled, explain, kernel_diagonal, kernel_matrix
@@ -80,7 +81,7 @@ def held(net, rows, one, two, monkeypatch, scaling=None, width=np.inf):
             assert two is not None or np.array_equal(kernel, kernel.T)
 
 
-@pytest.mark.parametrize("name", CHAINS)
+@pytest.mark.parametrize("name", cases_of(CHAINS, ("kinks", "plain")))
 def test_chains(name, small, rng, monkeypatch):
     rows = some_rows(rng)
     one = rng.permutation(np.concatenate([np.arange(len(rows)), [0, 5, 5, 46]]))  # some twice

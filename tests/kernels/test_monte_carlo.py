@@ -132,6 +132,7 @@ def test_the_seed_decides(rows):
     near(KernelEstimates(*other[:2], *errors), one, WIDTH)
 
 
+@pytest.mark.slow
 def test_any_tiling_and_either_switch_give_the_same(rows, monkeypatch):
     network = sampled(LARGEST)
     whole, diagonal = kernel_matrix(network, rows), kernel_diagonal(network, rows)
@@ -253,6 +254,7 @@ def test_scikit_learn_s_machines_take_it(numbers):
         WideKernel(sampled(LARGEST), "nngp_error")(X)
 
 
+@pytest.mark.slow
 def test_a_family_takes_it_at_every_width(numbers):
     data = ww.data.from_arrays(*numbers)
     known = Family(sampled(LARGEST), NTK(), GradientDescent(lr=0.1, steps=3), (8, np.inf), 1)

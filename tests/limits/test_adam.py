@@ -117,8 +117,14 @@ def test_one_softened_sign_of_a_gaussian_feature_has_a_closed_form():
 @pytest.mark.parametrize(
     "network, outputs, settings, scaling",
     [
-        pytest.param(RELU, 1, dict(lr=0.03, steps=20, eps=1e-4), ww.NTK(), marks=pytest.mark.slow),
-        (MIXED, 3, dict(lr=0.03, steps=20, eps=1e-3, batch_size=7, schedule=ww.Cosine()), ww.NTK()),
+        (RELU, 1, dict(lr=0.03, steps=20, eps=1e-4), ww.NTK()),
+        pytest.param(
+            MIXED,
+            3,
+            dict(lr=0.03, steps=20, eps=1e-3, batch_size=7, schedule=ww.Cosine()),
+            ww.NTK(),
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             MIXED,
             2,
@@ -136,6 +142,7 @@ def test_finite_networks_approach_it(network, outputs, settings, scaling):
     assert wide < 0.12
 
 
+@pytest.mark.slow
 def test_finite_networks_under_signs_with_momentum_approach_it():
     learner = ww.SignDescent(lr=0.02, steps=10, eps=0.1)
     narrow, wide = gaps(MIXED, learner, problem(2), (32, 1024), 2, 8192)
@@ -206,6 +213,7 @@ def test_decay_shrinks_features_by_every_layer_in_front_of_them():
     np.testing.assert_allclose(kernels[-1], 0.9**8 * kernels[0])
 
 
+@pytest.mark.slow
 def test_cross_entropy_and_prediction_at_new_rows(tmp_path):
     data = ww.data.load("iris")
     learner = ww.Adam(lr=0.02, steps=15, eps=1e-2, loss="cross_entropy")

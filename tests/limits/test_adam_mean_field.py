@@ -147,6 +147,7 @@ def distances(network, learner, data, limit, widths, seeds):
     return np.array(found)
 
 
+@pytest.mark.slow
 def test_finite_networks_approach_it():
     data, widths = problem(), np.array([64, 256, 1024])
     limit = solve(data=data).trajectory.predictions[-1]

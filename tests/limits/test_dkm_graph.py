@@ -75,6 +75,7 @@ def heterophilous(n: int = 40):
     return x, a, np.eye(2)[classes], rng.permutation(n)[: n // 2]
 
 
+@pytest.mark.slow
 def test_features_that_learn_tell_more_of_a_heterophilous_graph():
     x, a, y, labelled = heterophilous()
     rest = np.setdiff1d(np.arange(len(x)), labelled)
@@ -88,6 +89,7 @@ def test_features_that_learn_tell_more_of_a_heterophilous_graph():
     assert logs[0.3] > logs[math.inf] + 0.1
 
 
+@pytest.mark.slow
 def test_the_bound_grows_as_nu_falls_and_labels_are_fitted():
     x, a, y, labelled = heterophilous(20)
     targets = y[labelled, :1] - 0.5

@@ -136,6 +136,7 @@ def test_classes_some_of_which_are_missing_from_mini_batches():
     assert any("means over 1,000 draws" in note for note in run.notes)
 
 
+@pytest.mark.slow
 def test_images():
     x = RNG.normal(size=(60, 16))
     bright = (x[:, :8].mean(axis=1) > 0).astype(int)

@@ -91,6 +91,7 @@ def test_gradient_by_finite_differences(net, double):
     assert (value(1e-5) - value(-1e-5)) / 2e-5 == pytest.approx(slope, rel=1e-7)
 
 
+@pytest.mark.slow
 def test_blocks_of_rows_add_up(double, monkeypatch):
     inducing = X[ORDER[:7]]
     fixed, rows = posed(NET, inducing, Y, **SETTINGS), rows_of(inducing, X, Y)
@@ -121,6 +122,7 @@ def test_all_rows_as_inducing_rows_are_the_full_machine():
     np.testing.assert_allclose(one.covariance, other.covariance, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_more_inducing_rows_bound_better():
     """As in an experiment of ours with 24 rows of which 4, 8, ... stood for all."""
     found = [*(-best(count).minimum.value for count in (4, 12)), -full().minimum.value]
@@ -218,6 +220,7 @@ def test_a_linear_layer_behind_one_at_its_prior():
     assert np.linalg.norm(gram - wanted) < 1e-5 * np.linalg.norm(wanted)
 
 
+@pytest.mark.slow
 def test_nu_of_zero_fits_best():
     found = [-best(8, nus=(nu, nu), tolerance=1e-5).minimum.value for nu in (0.0, 1.0)]
     assert np.isfinite(found).all()

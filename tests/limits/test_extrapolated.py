@@ -110,6 +110,7 @@ def test_its_interval_covers_the_exact_limit(case):
     assert np.mean(single) > 0.85
 
 
+@pytest.mark.slow
 def test_members_and_families_take_it_by_name():
     data = ww.data.from_arrays(problem().x_train, problem().y_train[:, 0], test=5)
     network = Dense() >> Relu() >> LayerNorm() >> Dense() >> Relu() >> Readout()

@@ -91,6 +91,7 @@ def test_the_noise_of_the_largest_bound():
     assert "bound chose a noise variance" in found.notes[0]
 
 
+@pytest.mark.slow
 def test_variances_of_the_largest_bound():
     net = Dense() >> Rbf(0.5) >> Readout(weight_variance=1.0)
     points = X[chosen_rows(net, X, 15, scaling=NTK())]

@@ -34,10 +34,10 @@ def trained(learner, **resources) -> Run:
 @pytest.mark.parametrize(
     "kernel, how, where",
     cases(
-        [("nngp", "packed", "stored"), ("ntk", "tiles", "computed")],
-        [("nngp", "packed", "computed"), ("nngp", "tiles", "computed"),
-         ("nngp", "tiles", "stored"), ("ntk", "packed", "computed"), ("ntk", "packed", "stored"),
-         ("ntk", "tiles", "stored")],
+        [("ntk", "tiles", "computed")],
+        [("nngp", "packed", "computed"), ("nngp", "packed", "stored"),
+         ("nngp", "tiles", "computed"), ("nngp", "tiles", "stored"),
+         ("ntk", "packed", "computed"), ("ntk", "packed", "stored"), ("ntk", "tiles", "stored")],
     ),
 )  # fmt: skip
 def test_all_ways_agree(tmp_path, kernel, how, where):
@@ -55,6 +55,7 @@ def test_all_ways_agree(tmp_path, kernel, how, where):
     np.testing.assert_allclose(found.trajectory.train_loss, exact.trajectory.train_loss, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_saved_and_loaded(tmp_path):
     found = trained(Posterior(noise=0.01), memory=MEMORY["tiles"])
     found.save(tmp_path / "run")

@@ -105,6 +105,7 @@ def test_kernels_of_deep_networks_at_initialisation(activation, each):
     np.testing.assert_allclose(found[:, 0, 0, :, 0, 0], expected, rtol=0.05)
 
 
+@pytest.mark.slow
 def test_kernels_of_drawn_networks():
     """Two rows, biases: covariances of all entries of both layers' kernels, over 3,000 draws."""
     rng = np.random.default_rng(0)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from slowly import cases
 
 from widthwise.learner import GradientDescent, GradientFlow, Posterior
 from widthwise.limits import Start, condition, descend, lookup
@@ -102,7 +103,7 @@ def flow(time: float, momentum: float | None, loss) -> GradientFlow:
 @pytest.mark.parametrize(
     "loss, name, targets", [("mse", "mse", "y_train"), ("cross_entropy", "xent", "y_onehot")]
 )
-@pytest.mark.parametrize("momentum", [None, 0.9])
+@pytest.mark.parametrize("momentum", cases([None], [0.9]))
 def test_flows(loss, name, targets, momentum):
     """The reference's own tolerance is 1e-6."""
     for at, time in enumerate((0.5, 5.0, 20.0)):

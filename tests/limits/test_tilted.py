@@ -267,6 +267,7 @@ def test_member(run, tmp_path):
         run.predict(DATA.x_test[:, :2])
 
 
+@pytest.mark.slow
 def test_infinite_nu_is_the_nngp(run):
     net = Dense(bias_variance=0.2) >> Erf() >> Dense(times=2) >> Relu() >> Readout()
     found = Member(net, INF, MuP(), Posterior(noise=0.1, nu=INF)).train(DATA)

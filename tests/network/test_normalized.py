@@ -44,6 +44,7 @@ def test_rows_of_zeros_stay_zeros():
     assert kernel.nngp[2, 2] == 0 and np.isfinite(kernel.ntk).all()
 
 
+@pytest.mark.slow
 def test_wide_networks_have_both_kernels(rng, getkey):
     """Gaps to the tangent kernel fall like n^-1/2: what the size lets all features do at once is
     among what vanishes."""

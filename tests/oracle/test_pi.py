@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
+from slowly import cases
 
 from widthwise.limits.descent import loss_slope
 from widthwise.limits.pi import engine, rows
@@ -76,7 +77,7 @@ def loss_of(case, outputs, targets):
     return np.mean((np.asarray(outputs) - targets) ** 2)
 
 
-@pytest.mark.parametrize("name", ["L1_mse", "L2_xent_cifarlike"])
+@pytest.mark.parametrize("name", cases(["L1_mse"], ["L2_xent_cifarlike"]))
 def test_trajectory(name, double):
     case, known, (x, y) = CASES[name], np.load(FOLDER / f"pi_{name}.npz"), digits()
     y = coded(case, y)

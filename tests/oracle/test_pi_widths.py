@@ -56,6 +56,7 @@ def learner(storage: Storage = "float32") -> GradientDescent:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_limit_is_theirs(known):
     limit = lookup(NET, MuP(), learner("float64"))
     found = limit.prepare(problem(), order=0, logs=2).train().trajectory.predictions[-1]

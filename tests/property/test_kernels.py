@@ -114,6 +114,7 @@ def test_rotations_of_the_inputs_change_nothing(rng):
         np.testing.assert_allclose(two, one, rtol=1e-11)
 
 
+@pytest.mark.slow
 def test_scaling_decides_what_moves(rng):
     """All lazy scalings share the NNGP kernel; under muP the output starts at zero."""
     x = rng.normal(size=(4, 3))

@@ -23,6 +23,7 @@ ORACLE = Path(__file__).parents[1] / "oracle" / "rich" / "pi_readout.npz"
 LEARNER = PiReadout(rank=48, meta_lr=2.0, bias=1.414214, dtype="float64")
 
 
+@pytest.mark.slow
 def test_the_authors_trajectory():
     """Losses, accuracies and weights of 20 outer steps on digits; their step sizes begin twice with
     the first factor of the cosine."""

@@ -183,6 +183,7 @@ def test_cross_entropy_has_no_end():
     assert REGRESSION not in known and known[DESCENT].learner.loss == "cross_entropy"
 
 
+@pytest.mark.slow
 def test_the_command_goes_on_and_writes_a_page(found, folder, capsys):
     words = ["optimiser-gap", "iris", "--network", "Dense >> Relu >> Readout", "--width", "16",
              "--learner", "Adam(steps=6, batch_size=20, eps=0.001)", "--seeds", "2", "--sizes", "3",
