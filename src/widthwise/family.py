@@ -107,12 +107,16 @@ class Member:
         self._check_resources(resources)
         self._check(problem)
         learner = with_step_size(self.network, self.scaling, self.learner, problem, (self.width,))
-        if self.width == math.inf:
-            began = time.perf_counter()
-            prepared = self._limit(learner).prepare(problem, order=order, logs=logs)
-            work = Work(None if checkpoint is None else Path(checkpoint))
+        label, show = f"width {self.width}", resources.progress
+        if self.width < math.inf:
+            with Progress(label, _steps(learner), show=show) as bar:
+                return _train_finite(self, learner, problem, seed, order, logs, bar.advance)
+        began, limit = time.perf_counter(), self._limit(learner)
+        prepared = limit.prepare(problem, order=order, logs=logs)
+        # large solves show bars of their own
+        with Progress(label, 1.0, show=show and not limit.within_resources) as bar:
+            work = Work(None if checkpoint is None else Path(checkpoint), bar.advance)
             return _train_limit(self, learner, prepared, problem, None, None, began, work)
-        return _train_finite(self, learner, problem, seed, order, logs, None)
 
     def _check(self, problem: Problem) -> None:
         """Refuses what cannot be computed, before anything is."""

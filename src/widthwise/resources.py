@@ -21,7 +21,7 @@ class Resources:
             training goes on; None keeps them nowhere.
         cluster: "tcp://HOST:PORT" of a Dask scheduler whose workers see `store` under the same
             path, or "local" for one process a core here; None computes in threads.
-        progress: whether to show how far tiles and products are, on a terminal.
+        progress: whether to show how far training, tiles and products are, on a terminal.
 
     Raises ValueError for a memory that is no size, and for a cluster without a store.
     """

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import ClassVar
 
 import jax.numpy as jnp
@@ -114,26 +115,10 @@ class TiltedPosterior(AbstractLimit):
         _nus(self.learner, gram_layers(self.network))
 
     def prepare(self, problem: Problem, *, order: int, logs: int) -> AbstractPrepared:
-        """Chooses what is not given, then brings the laws of all layers to agree."""
+        """Chooses what is not given."""
         self.check(problem)
-        network, noise, notes = _settled(self, problem)
-        x, y, layers = problem.x_train, problem.y_train, gram_layers(network)
-        nus = _nus(self.learner, layers)
-        fixed = gram_posed(network, x, y, scaling=self.scaling, nus=nus, noise=noise)
-        affine = tuple((own[-1].weight.variance, own[-1].bias.variance) for own in fixed.own[1:])
-        ranks = (fixed.root.shape[1], *(len(x),) * (len(nus) - 1))
-        hidden = tuple(
-            Hidden(layer.layers[:-1], nu, on_grid(rank, len(x)))
-            for layer, nu, rank in zip(layers[1:], nus, ranks, strict=True)
-        )
-        first = np.asarray(fixed.first.xy)
-        saddle = settled(hidden, Posed(first, fixed.root, affine, y, noise))
-        weight, bias = affine[-1]
-        kernel = weight * saddle.laws[-1].gram + bias
-        factor = cholesky(kernel + noise * np.eye(len(y)))
-        known = Known(fixed.own[0], x, saddle.laws, affine)
-        state = TiltedState(layers, hidden, known, factor.solve(y), factor, noise)
-        return _Prepared(self, network, problem, state, (*notes, *_told(hidden, saddle, factor)))
+        network, noise, notes = _chosen(self, problem)
+        return _Prepared(self, network, noise, problem, notes)
 
 
 def _refusal_of(network: AbstractLayer) -> str | None:
@@ -182,7 +167,7 @@ def _nus(learner: Posterior, layers: tuple[GramLayer, ...]) -> tuple[float, ...]
     return tuple(float(nu * layer.times) for nu, layer in zip(given, layers, strict=False))
 
 
-def _settled(
+def _chosen(
     limit: TiltedPosterior, problem: Problem
 ) -> tuple[AbstractLayer, float, tuple[str, ...]]:
     """The network and the noise, chosen for the NNGP where they are not given, and notes."""
@@ -235,20 +220,42 @@ def _told(hidden: tuple[Hidden, ...], saddle: Saddle, factor: Factor) -> list[st
 class _Prepared(AbstractPrepared):
     limit: TiltedPosterior
     network: AbstractLayer
+    noise: float
     problem: Problem
-    state: "TiltedState"
     notes: tuple[str, ...]
 
     def train(self, start: Start | None = None, work: Work = UNKEPT) -> Trained:
-        """Bayes starts from no function, so `start` changes nothing."""
-        trajectory = trajectory_of(self.state, self.problem, self._kernels())
-        return Trained(self.state, trajectory, self.notes)
+        """Brings the laws of all layers to agree. Bayes starts from no function, so `start` changes
+        nothing."""
+        state, told = self._settled(work.advance)
+        trajectory = trajectory_of(state, self.problem, self._kernels(state))
+        return Trained(state, trajectory, (*self.notes, *told))
 
-    def _kernels(self) -> dict[str, Float[np.ndarray, "2 q q"]]:
+    def _settled(self, advance: Callable[[float], None]) -> tuple["TiltedState", list[str]]:
+        x, y, noise = self.problem.x_train, self.problem.y_train, self.noise
+        layers, scaling = gram_layers(self.network), self.limit.scaling
+        nus = _nus(self.limit.learner, layers)
+        fixed = gram_posed(self.network, x, y, scaling=scaling, nus=nus, noise=noise)
+        affine = tuple((own[-1].weight.variance, own[-1].bias.variance) for own in fixed.own[1:])
+        ranks = (fixed.root.shape[1], *(len(x),) * (len(nus) - 1))
+        hidden = tuple(
+            Hidden(layer.layers[:-1], nu, on_grid(rank, len(x)))
+            for layer, nu, rank in zip(layers[1:], nus, ranks, strict=True)
+        )
+        first = np.asarray(fixed.first.xy)
+        saddle = settled(hidden, Posed(first, fixed.root, affine, y, noise), advance=advance)
+        weight, bias = affine[-1]
+        kernel = weight * saddle.laws[-1].gram + bias
+        factor = cholesky(kernel + noise * np.eye(len(y)))
+        known = Known(fixed.own[0], x, saddle.laws, affine)
+        state = TiltedState(layers, hidden, known, factor.solve(y), factor, noise)
+        return state, _told(hidden, saddle, factor)
+
+    def _kernels(self, state: "TiltedState") -> dict[str, Float[np.ndarray, "2 q q"]]:
         """The features' kernels at the probe rows, as the prior and as the data have them."""
         probes = self.problem.probes
         prior = layer_kernels(self.network, probes, as_drawn(self.limit.scaling))
-        learned = self.state.extended(probes, True).features
+        learned = state.extended(probes, True).features
         found, number = {}, -1
         names = dict(layer_names(self.network))
         for i, layer in enumerate(self.network.sequence):

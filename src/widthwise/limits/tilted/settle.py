@@ -3,6 +3,7 @@ elsewhere."""
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -32,6 +33,7 @@ CLOSE = 1e-9  # to its target, at which a saddle on grids stands
 DRIFT = 0.3  # of what tilts lack, the part that stays over a chunk: noise leaves less
 GAIN = 0.1  # of the first of the rounds that are averaged
 MEAN = 400  # rounds that are averaged, with weights that grow
+LAST = 1 + MEAN // CHUNK  # chunks behind those
 APART = 2  # trajectories between two draws that are kept
 BURN = 10  # trajectories before the first of them
 POINTS = 16384  # that are kept of a sampled law, about
@@ -79,13 +81,19 @@ class Saddle(NamedTuple):
     fit_error: float
 
 
-def settled(hidden: tuple[Hidden, ...], posed: Posed, seed: int = 0) -> Saddle:
+def settled(
+    hidden: tuple[Hidden, ...],
+    posed: Posed,
+    seed: int = 0,
+    advance: Callable[[float], None] = lambda share: None,
+) -> Saddle:
     """The saddle of log p(y | G^L) - sum of nu KL(q^l | N(0, K(G^l-1))) over the laws q.
 
     All chains share their tilts until these stand but for noise; then groups of them go on, each
     with tilts of its own: first until these have parted, so that their spread tells their error,
     and then behind moments that are averaged over more and more rounds, a stochastic approximation
-    of the exact saddle. Raises EmptyCell where a law comes to no end.
+    of the exact saddle. `advance` is called with the share that is done, at most, since the last
+    call. Raises EmptyCell where a law comes to no end.
     """
     exact = all(layer.exact or math.isinf(layer.nu) for layer in hidden)
     chains = max(CHAINS[0], CHAINS[1] * len(posed.y))
@@ -96,7 +104,9 @@ def settled(hidden: tuple[Hidden, ...], posed: Posed, seed: int = 0) -> Saddle:
         while not rests and rounds < MOST * CHUNK:
             places, lacks = _rounds(hidden, posed, places, jnp.ones(CHUNK), 1.0, next(keys))
             rounds += CHUNK
+            advance(1 / (MOST + LAST))
             rests = _rest(lacks, exact)
+        advance(1 - LAST / (MOST + LAST) - rounds / CHUNK / (MOST + LAST))
         if not exact:
             places = _parted(places)
             places = _rounds(hidden, posed, places, jnp.ones(CHUNK), 1.0, next(keys))[0]
@@ -105,6 +115,7 @@ def settled(hidden: tuple[Hidden, ...], posed: Posed, seed: int = 0) -> Saddle:
             places, lacks = _rounds(hidden, posed, places, gains, 0.0, next(keys))
             rounds += CHUNK + MEAN
             _rest(lacks, exact)
+        advance(LAST / (MOST + LAST))
         tilts = tuple(None if p.tilt is None else jnp.mean(p.tilt, axis=0) for p in places)
         laws = _laws(hidden, posed, places, tilts, next(keys))
         for layer, law, tilt in zip(hidden, laws, tilts, strict=True):
