@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 from widthwise.memory import cores
 
 COLUMNS = 64  # multiplied at once: what the threads hold meanwhile is so many columns each
+STRIP = 256  # rows of a tile that are in float64 at once, so that they stay in cache
 
 
 def blocks_of(size: int, edge: int) -> list[slice]:
@@ -66,11 +67,15 @@ class AbstractSymmetric(abc.ABC):
         def one(number: int):
             a = blocks[number]
             part = np.zeros((self.size - a.start, right.shape[1]))
+            buffer = np.empty((STRIP, self.edge))
             for b in blocks[number:]:
-                tile = self.tile(a, b).astype(np.float64)
-                part[: a.stop - a.start] += tile @ right[b]
-                if a != b:
-                    part[b.start - a.start : b.stop - a.start] += tile.T @ right[a]
+                tile, beyond = self.tile(a, b), part[b.start - a.start : b.stop - a.start]
+                for strip in blocks_of(len(tile), STRIP):
+                    double = buffer[: strip.stop - strip.start, : tile.shape[1]]
+                    double[:] = tile[strip]
+                    part[strip] += double @ right[b]
+                    if a != b:
+                        beyond += double.T @ right[a][strip]
             rows = a.stop - a.start
             return rows * (self.size - a.start - rows / 2) / half, (a.start, part)
 
