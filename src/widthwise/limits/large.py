@@ -32,7 +32,7 @@ PANELS = 3 * 4 * BLOCK  # bytes for each row of what a packed factor works on
 FEWEST, SHARE = 200, 10  # columns of the preconditioner: at least, and at most one of so many
 SQUARES = 6  # matrices of landmarks that stand beside their columns while it is made
 # Of the residual; a product that the factor preconditions is worth three digits, others a tenth of
-# one. Predictions of 10,000 images are then 1e-5 from the exact ones (benchmarks/RESULTS.md).
+# one. Predictions of 10,000 images are then 4e-5 from the exact ones (benchmarks/RESULTS.md).
 PACKED_LEFT, TILES_LEFT = 1e-8, 1e-5
 STEPS, SIGNS = 40, 8  # of the quadrature of the evidence: products, and random vectors
 # Relative to the mean of the diagonal: below it, the entries' own errors are larger (path.py).
