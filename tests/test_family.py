@@ -179,6 +179,7 @@ def test_runs_are_saved_and_loaded(member, tmp_path):
         ww.Run.load(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_default_step_size_is_the_largest_stable_one_times_the_safety():
     data = classes()
     for scaling in (ww.NTK(), ww.MuP(), ww.Standard(), ww.MeanField()):

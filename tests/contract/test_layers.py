@@ -160,7 +160,9 @@ MORE += map(compared, OTHER_SETTINGS)
 OUTPUTS = 16
 
 
-@pytest.mark.parametrize("net", cases(COMPARED[::2], [*COMPARED[1::2], *MORE]), ids=repr)
+@pytest.mark.parametrize(
+    "net", cases(COMPARED[::3], [*COMPARED[1::3], *COMPARED[2::3], *MORE]), ids=repr
+)
 def test_finite_network_agrees_with_the_limit(net, rng, getkey):
     x = rng.normal(size=(3, max(trial_inputs(net), 4)))
     limit = kernel_matrix(known(net), x)

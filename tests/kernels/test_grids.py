@@ -60,6 +60,7 @@ def test_all_pairs_hold_the_same_pairs(name, others, rng, monkeypatch):
     jitted.clear_cache()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "net",
     [FLAT["convolution"], pytest.param(POOLED, marks=pytest.mark.slow)],

@@ -70,6 +70,7 @@ def gaps(network, learner, data, widths, seeds, samples, scaling=None) -> list[f
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "network", [RELU, pytest.param(MIXED, marks=pytest.mark.slow)], ids=["relu", "mixed"]
 )
@@ -150,6 +151,7 @@ def test_finite_networks_under_signs_with_momentum_approach_it():
     assert wide < 0.12
 
 
+@pytest.mark.slow
 def test_signs_without_momentum_are_adam_without_memory():
     data = problem(2)
     common: Any = dict(lr=0.03, steps=5, eps=1e-3, batch_size=7)

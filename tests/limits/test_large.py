@@ -117,6 +117,7 @@ def test_a_cluster_needs_a_store():
         Resources(memory="plenty")
 
 
+@pytest.mark.slow
 def test_estimators_stay_within_memory():
     labels = DATA.y_train.argmax(axis=1)
     learner = Posterior(noise=0.01)

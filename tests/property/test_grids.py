@@ -106,6 +106,7 @@ def test_symmetric_positive_and_the_same_in_any_company(seed):
         np.testing.assert_allclose(other / size[order], (kernel / size)[order], atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_turning_features_and_mirrors_change_nothing(seed):
     net, x = random_network(seed, symmetric=True), images(3)

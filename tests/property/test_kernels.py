@@ -53,6 +53,7 @@ def test_symmetric_and_positive(case):
             assert values[0] >= -1e-13 * values[-1]
 
 
+@pytest.mark.slow
 @SEEDS
 def test_blocks_and_order(case):
     """Whatever else is in the batch, K[i, j] is the kernel of rows i and j."""
@@ -69,6 +70,7 @@ def test_blocks_and_order(case):
         np.testing.assert_allclose(four / size, one / size, atol=1e-12)
 
 
+@pytest.mark.slow
 @SEEDS
 def test_tiles_and_switch(case, monkeypatch):
     net, x = case
@@ -103,6 +105,7 @@ def test_homogeneous_networks_scale(f, rng):
         np.testing.assert_allclose(four, 64 * one, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_rotations_of_the_inputs_change_nothing(rng):
     x = rng.normal(size=(5, 4))
     rotation, _ = np.linalg.qr(rng.normal(size=(4, 4)))
