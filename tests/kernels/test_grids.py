@@ -61,11 +61,7 @@ def test_all_pairs_hold_the_same_pairs(name, others, rng, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "net",
-    [FLAT["convolution"], pytest.param(POOLED, marks=pytest.mark.slow)],
-    ids=["flat", "pooled"],
-)
+@pytest.mark.parametrize("net", [FLAT["convolution"], POOLED], ids=["flat", "pooled"])
 def test_tiles_and_diagonals_agree(net, rng, monkeypatch):
     net, x = net >> Readout(), rng.normal(size=(5, 4, 6, 2))
     whole = kernel_matrix(net, x)

@@ -71,9 +71,7 @@ def gaps(network, learner, data, widths, seeds, samples, scaling=None) -> list[f
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "network", [RELU, pytest.param(MIXED, marks=pytest.mark.slow)], ids=["relu", "mixed"]
-)
+@pytest.mark.parametrize("network", [RELU, MIXED], ids=["relu", "mixed"])
 def test_with_an_eps_above_all_gradients_it_is_the_tangent_kernel(network):
     """g / (|g| + eps) is then g / eps: gradient descent at lr / eps."""
     data, eps = problem(2), 1e6

@@ -26,7 +26,8 @@ from widthwise.solve.precision import float64
 LANES = 16  # pairs of images side by side
 TILE = 128  # images of a tile, where an entry is quickly done
 LEAST = 2**28  # positions times operations from which on a check by the rules is worth it
-# Of the series: 1e-8 and 1e-12 are left out. From 15 on LLVM leaves loops over powers as they are.
+# Of the series, by what is stored: 1e-8 and 1e-12 are left out. From 15 on LLVM leaves loops over
+# powers as they are.
 DEGREE = {np.float32: 7, np.float64: 12}
 ROUNDED = 16  # last places by which a sum may be rounded
 POSITIONS = {"float32": 128, "fast": 512}  # from which on their errors cancel
@@ -101,7 +102,7 @@ class ImagesPath(AbstractPath):
         around = [size for s in plan.stages for op in s.operations for size in op.sizes[2:]]
         self.edge = max(around, default=0)
         self.packed = [stage.packed(kind) for stage in plan.stages]
-        r, q = (tuple(map(self.kind, part)) for part in _series(DEGREE[self.kind]))
+        r, q = (tuple(map(self.kind, part)) for part in _series(DEGREE[stored]))
         self.series = r, q, self.kind(ROUNDED * np.finfo(self.kind).eps)
         self.rows = TILE if plan.stages[0].reach == (0, 0) else TILE // 4
         self.symmetric = sides.x2 is None
