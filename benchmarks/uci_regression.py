@@ -4,7 +4,8 @@ processes of the same network, of a Gaussian kernel, and an ensemble of finite n
     python benchmarks/uci_regression.py DATA OUT    # uci-regression.tar.xz, or what it unpacks to
     python benchmarks/uci_regression.py DATA OUT --sets yacht bostonHousing --share 1/2
 
-OUT keeps a line of JSON a finished piece (a set's split), and the same command goes on from there;
+OUT keeps a line of JSON a finished piece (a set's split), and the same command goes on from there:
+uci_regression.jsonl, beside this file, has those of RESULTS.md;
 two processes may write to it with --share 1/2 and 2/2. The table is printed at the end, and after
 Ctrl-C. Sets of more than 5,000 rows have their first 5 splits only.
 

@@ -101,6 +101,8 @@ class ImagesPath(AbstractPath):
         self.names, self.plan, self.stored, self.kind = names, plan, stored, kind
         around = [size for s in plan.stages for op in s.operations for size in op.sizes[2:]]
         self.edge = max(around, default=0)
+        filters = (op for stage in plan.stages for op in stage.operations if op.kind != KINK)
+        self.biased = any(op.numbers[3] > 0 or op.numbers[7] > 0 for op in filters)
         self.packed = [stage.packed(kind) for stage in plan.stages]
         r, q = (tuple(map(self.kind, part)) for part in _series(DEGREE[stored]))
         self.series = r, q, self.kind(ROUNDED * np.finfo(self.kind).eps)
@@ -192,7 +194,9 @@ class ImagesPath(AbstractPath):
         return sums, after
 
     def _pair(self, one: np.ndarray, two: np.ndarray):
-        """What biases add to pairs of images, for each column."""
+        """What biases add to pairs of images, for each column, if there are any."""
+        if not self.biased:
+            return (np.zeros(0, self.kind),) * 2
         both = 1 / (one * two), (1 / one - 1 / two) ** 2 / 2
         columns = max(stage.shape[1] + 2 * self.edge for stage in self.plan.stages)
         return tuple(np.tile(part, columns).astype(self.kind) for part in both)

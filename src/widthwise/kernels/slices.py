@@ -46,18 +46,18 @@ def _across(row, found, n, taps, step):
 
 @njit(nogil=True, cache=True, fastmath=FREELY)
 @no_type_check
-def _down(rows, i, taps, found, n, each):
-    """found = the sum of `taps` rows from i on, times `each`."""
+def _down(rows, taps, found, n, each):
+    """found = the sum of the first `taps` rows, times `each`."""
     if taps == 3:
-        a, b, c = rows[i], rows[i + 1], rows[i + 2]
+        a, b, c = rows[0], rows[1], rows[2]
         for m in range(n):
             found[m] = each * (a[m] + b[m] + c[m])
         return
-    first = rows[i]
+    first = rows[0]
     for m in range(n):
         found[m] = each * first[m]
     for tap in range(1, taps):
-        row = rows[i + tap]
+        row = rows[tap]
         for m in range(n):
             found[m] += each * row[m]
 
@@ -176,13 +176,16 @@ def _filter(work, h, w, lanes, sizes, numbers, front, mean, at, pair, around):
     rows, columns = h + low_h + high_h, w + low_w + high_w
     h, w = rows - taps_h + 1, columns - taps_w + 1
     n = w * lanes
-    for i in range(rows):
-        _across(d[edge - low_h + i, left:], passed_d[i], n, taps_w, lanes)
-        _across(t[edge - low_h + i, left:], passed_t[i], n, taps_w, lanes)
-    for i in range(h):
+    # what leaves is written over rows that no later one reads; their sums stay in nearest cache
+    for r in range(rows):
+        _across(d[edge - low_h + r, left:], passed_d[r % taps_h], n, taps_w, lanes)
+        _across(t[edge - low_h + r, left:], passed_t[r % taps_h], n, taps_w, lanes)
+        i = r - taps_h + 1
+        if i < 0:
+            continue
         row_d, row_t = d[edge + i, edge * lanes :], t[edge + i, edge * lanes :]
-        _down(passed_d, i, taps_h, row_d, n, each)
-        _down(passed_t, i, taps_h, row_t, n, each)
+        _down(passed_d, taps_h, row_d, n, each)
+        _down(passed_t, taps_h, row_t, n, each)
         _weigh(row_d, row_t, mean[0][y1 + i, x1 * lanes :], mean[1][y2 + i, x2 * lanes :],
                n, numbers)  # fmt: skip
         if numbers[3] > 0 or numbers[7] > 0:
