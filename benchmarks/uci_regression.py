@@ -140,7 +140,7 @@ def validated(x: np.ndarray, y: np.ndarray) -> dict[str, tuple[float, float, flo
         found[name], rows[name] = scored(predicted, y[out]), by_row(predicted, y[out])
     best = max(rows, key=lambda name: rows[name].mean())
     behind = {name: rows[best] - own for name, own in rows.items()}
-    error = {name: own.std(ddof=1) / math.sqrt(len(own)) for name, own in behind.items()}
+    error = {name: standard_error(own) for name, own in behind.items()}
     return {name: (*own, float(error[name])) for name, own in found.items()}
 
 
@@ -307,16 +307,19 @@ def told(found: list[dict]) -> None:
 
 def across(lines: list[dict], model: str, what: str) -> str:
     values = np.array([one["scores"][model][what] for one in lines])
-    error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return f"{values.mean():12.4g} ± {error:<8.2g}"
+    return f"{values.mean():12.4g} ± {standard_error(values):<8.2g}"
 
 
 def gain(lines: list[dict], rule: str, what: str, better: int) -> str:
     """Over the NNGP, with its paired standard error."""
     own, other = (np.array([one["scores"][x][what] for one in lines]) for x in (rule, "NNGP"))
     gains = better * (own - other)
-    error = gains.std(ddof=1) / math.sqrt(len(gains)) if len(gains) > 1 else math.nan
-    return f"{gains.mean():.4g} ± {error:.2g}"
+    return f"{gains.mean():.4g} ± {standard_error(gains):.2g}"
+
+
+def standard_error(values: np.ndarray) -> float:
+    """Of their mean; not a number of one."""
+    return values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
 
 
 def share(text: str) -> tuple[int, int]:

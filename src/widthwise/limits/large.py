@@ -21,6 +21,7 @@ from widthwise.solve import (
     PackedFactor,
     Quadrature,
     Solution,
+    blocks_of,
     conjugate_gradients,
     quadrature,
 )
@@ -182,8 +183,8 @@ class System:
         landmarks = min(count, max(FEWEST, min(count // SHARE, most)))
         chosen = np.random.default_rng(0).choice(count, landmarks, replace=False)
         columns = np.empty((count, landmarks))
-        for i in range(0, count, BLOCK):
-            columns[i : i + BLOCK] = self.entries(self.x[i : i + BLOCK], self.x[chosen])
+        for part in blocks_of(count, BLOCK):
+            columns[part] = self.entries(self.x[part], self.x[chosen])
         return Nystrom(columns, columns[chosen], noise).solve
 
 

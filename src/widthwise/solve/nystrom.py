@@ -4,6 +4,8 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Float
 
+from widthwise.solve.symmetric import blocks_of
+
 INACCURATE = 10  # one of so many eigenvalues, the least ones, is not told well by few columns
 DROWNED = 1e-3  # of the noise: eigenvalues below it tell nothing
 ROWS = 1024  # that are turned at once
@@ -52,6 +54,6 @@ class Nystrom:
 def _turned(rows: Float[np.ndarray, "n m"], by: Float[np.ndarray, "m k"]):
     """rows @ by, in the place of the rows."""
     width = by.shape[1]
-    for i in range(0, len(rows), ROWS):
-        rows[i : i + ROWS, :width] = rows[i : i + ROWS] @ by
+    for part in blocks_of(len(rows), ROWS):
+        rows[part, :width] = rows[part] @ by
     return rows[:, :width]

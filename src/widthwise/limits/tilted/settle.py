@@ -96,7 +96,7 @@ def settled(
     call. Raises EmptyCell where a law comes to no end.
     """
     exact = all(layer.exact or math.isinf(layer.nu) for layer in hidden)
-    chains = max(CHAINS[0], CHAINS[1] * len(posed.y))
+    chains, chunk = max(CHAINS[0], CHAINS[1] * len(posed.y)), 1 / (MOST + LAST)
     keys = iter(jax.random.split(jax.random.key(seed), MOST + 5))
     with float64():
         places = _begun(hidden, posed, chains, next(keys))
@@ -104,9 +104,9 @@ def settled(
         while not rests and rounds < MOST * CHUNK:
             places, lacks = _rounds(hidden, posed, places, jnp.ones(CHUNK), 1.0, next(keys))
             rounds += CHUNK
-            advance(1 / (MOST + LAST))
+            advance(chunk)
             rests = _rest(lacks, exact)
-        advance(1 - LAST / (MOST + LAST) - rounds / CHUNK / (MOST + LAST))
+        advance((MOST - rounds // CHUNK) * chunk)  # those that it did not take
         if not exact:
             places = _parted(places)
             places = _rounds(hidden, posed, places, jnp.ones(CHUNK), 1.0, next(keys))[0]
@@ -115,7 +115,7 @@ def settled(
             places, lacks = _rounds(hidden, posed, places, gains, 0.0, next(keys))
             rounds += CHUNK + MEAN
             _rest(lacks, exact)
-        advance(LAST / (MOST + LAST))
+        advance(LAST * chunk)
         tilts = tuple(None if p.tilt is None else jnp.mean(p.tilt, axis=0) for p in places)
         laws = _laws(hidden, posed, places, tilts, next(keys))
         for layer, law, tilt in zip(hidden, laws, tilts, strict=True):
