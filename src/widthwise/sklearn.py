@@ -193,7 +193,7 @@ class WideRegressor(RegressorMixin, BaseEstimator):
             if isinstance(known, OutputsPrediction):
                 raise ValueError(
                     "This member knows the covariance between outputs, not between rows: use "
-                    "return_std, or width=inf."
+                    "return_std, or a network of vectors at width=inf."
                 )
             return value, np.multiply.outer(known.covariance, self._scale**2)
         return value

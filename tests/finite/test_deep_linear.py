@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 import scipy.special
+import scipy.stats
 
 from widthwise.finite.deep_linear import evidence_grid, log_meijer, scale_mixture
 from widthwise.finite.deep_linear.line import line_rule, log_sum
@@ -233,6 +234,33 @@ def test_evidence_grid_scores_and_chooses():
     assert (np.ptp(found.log_evidence[:, 0]), np.ptp(found.log_evidence[2])) == (0, 0)
     row, column = (4, 64, math.inf).index(found.width), (0, 1, 3).index(found.depth)
     assert found.log_evidence[row, column] == found.log_evidence.max()
+    assert not found.standard_error.any()
+
+
+def test_the_evidence_of_several_outputs_is_that_of_draws_from_the_prior():
+    kernel, y = problem(4, 6)
+    y = np.hstack([2 * y, y[::-1]])
+    found = evidence_grid(kernel, y, (5, math.inf), (0, 2), noise=0.3)
+    gaussian = scipy.stats.multivariate_normal(np.zeros(4), kernel + 0.3 * np.eye(4))
+    known = sum(gaussian.logpdf(column) for column in y.T)
+    np.testing.assert_allclose(found.log_evidence[[0, 1, 1], [0, 0, 1]], known, rtol=1e-12)
+    np.testing.assert_allclose(found.standard_error[[0, 1, 1], [0, 0, 1]], 0, atol=1e-8)
+    rng, count = np.random.default_rng(0), 200_000
+    first = rng.normal(size=(count, 2, 5)) / np.sqrt(5)
+    scales = first @ (rng.normal(size=(count, 5, 5)) / np.sqrt(5))
+    scales = scales @ scales.swapaxes(1, 2)
+    levels, frames = np.linalg.eigh(kernel)
+    turned = frames.T @ y  # rows of independent pairs, given the outputs' covariance
+    logs = np.zeros(count)
+    for level, pair in zip(levels, turned, strict=True):
+        covariance = level * scales + 0.3 * np.eye(2)
+        fit = pair @ np.linalg.solve(covariance, pair[:, None])[..., 0].T
+        logs -= 0.5 * (fit + np.linalg.slogdet(covariance)[1]) + np.log(2 * np.pi)
+    drawn = np.exp(logs - logs.max())
+    wanted = logs.max() + np.log(drawn.mean())
+    error = np.hypot(drawn.std() / drawn.mean() / np.sqrt(count), found.standard_error[0, 1])
+    assert abs(found.log_evidence[0, 1] - wanted) < 4 * error < 0.1
+    assert found.standard_error[0, 1] > 0
 
 
 @pytest.mark.parametrize(
@@ -267,3 +295,7 @@ def test_refusals_of_predictions_and_grids():
         found.predict(np.ones((2, 3)), np.ones((3, 3)))
     with pytest.raises(ValueError, match="depths of 0 or more"):
         evidence_grid(kernel, y, (4,), (-1,))
+    with pytest.raises(
+        ValueError, match="At width 1 and depth 2: A hidden layer has 1 units for 2"
+    ):
+        evidence_grid(kernel, np.hstack([y, y]), (1,), (2,))

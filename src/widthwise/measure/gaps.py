@@ -111,6 +111,7 @@ def mean_in_standard_errors(runs, width: int) -> float | None:
     found = runs.limit.predict(runs.data.x_test, covariance=True)
     if found.std is None or found.std.min() <= 1e-6 * np.abs(own).max():
         return None
-    error = found.std[:, None] / np.sqrt(len(own))
+    std = found.std if found.std.ndim == 2 else found.std[:, None]
+    error = std / np.sqrt(len(own))
     centred = own.mean(axis=0) - (found.value - runs.limit.offset)
     return float(np.sqrt(np.mean((centred / error) ** 2)))

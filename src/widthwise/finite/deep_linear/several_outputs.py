@@ -119,14 +119,18 @@ def outputs_mixture(
 
     Source: bassetti2024, integral representation of the prior.
     """
-    problem, finite = Turned.of(kernel, targets, noise), given_widths(widths)
+    return mixture_of(Turned.of(kernel, targets, noise), given_widths(widths), samples, seed)
+
+
+def mixture_of(problem: Turned, widths: tuple[int, ...], samples: int, seed: int) -> OutputsMixture:
+    """`outputs_mixture` of a kernel that is decomposed, and of finite widths."""
     outputs = problem.targets.shape[1]
-    if problem.noise == 0 and min(finite, default=outputs) < outputs:
+    if problem.noise == 0 and min(widths, default=outputs) < outputs:
         raise ValueError(
-            f"A hidden layer has {min(finite)} units for {outputs} outputs and noise is 0, so that "
+            f"A hidden layer has {min(widths)} units for {outputs} outputs and noise is 0, so that "
             "targets have no density: give noise above 0."
         )
-    chain = WishartChain(np.eye(outputs), finite[::-1])
+    chain = WishartChain(np.eye(outputs), widths[::-1])
 
     def log_likelihood(matrices):
         pieces = parts(len(matrices), outputs * len(problem.values))

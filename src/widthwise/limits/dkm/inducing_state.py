@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from widthwise.kernels.rules import padded
 from widthwise.limits.dkm.minibatch import Bound, Fitted, passed
 from widthwise.limits.dkm.variational import PREDICTING, Outputs, draws_of, mean_probabilities
-from widthwise.run import AbstractState, Prediction, check_columns
+from widthwise.run import AbstractState, OutputsPrediction, Prediction, check_columns
 from widthwise.solve import NotSolvable, blocks_of, float64
 
 BLOCK = 128  # rows that are carried through the layers at once
@@ -28,17 +28,24 @@ class InducingState(AbstractState):
     fitted: Fitted
     bounds: tuple[float, ...]
 
-    def predict(self, x: Float[np.ndarray, "m d"], covariance: bool) -> Prediction:
-        """Mean outputs, or with a categorical likelihood mean chances less 1 / k. The covariance,
-        which is known for networks of vectors and a Gaussian likelihood, is that of the outputs."""
+    def predict(
+        self, x: Float[np.ndarray, "m d"], covariance: bool
+    ) -> Prediction | OutputsPrediction:
+        """Mean outputs, or with a categorical likelihood mean chances less 1 / k.
+
+        The covariance is known for a Gaussian likelihood: among rows for networks of vectors; of
+        images, whose covariances among rows are not kept, that of the outputs of each, which are
+        independent and have one variance."""
         if covariance and self.bound.noise is not None and self.bound.machine.vectors:
             found = self._passed(x, True)
             among = np.asarray(found.among)[: len(x), : len(x)]
             return Prediction(np.asarray(found.outputs.mean)[: len(x)], among, GIVEN)
-        outputs = self.outputs(x)
-        if self.bound.noise is not None:
-            return Prediction(np.asarray(outputs.mean), None, GIVEN)
-        return Prediction(self._chances(outputs) - 1 / outputs.mean.shape[1], None, GIVEN)
+        mean, variance = map(np.asarray, self.outputs(x))
+        if self.bound.noise is None:
+            return Prediction(self._chances(mean, variance) - 1 / mean.shape[1], None, GIVEN)
+        if not covariance:
+            return Prediction(mean, None, GIVEN)
+        return OutputsPrediction(mean, variance[:, None, None] * np.eye(mean.shape[1]), GIVEN)
 
     def outputs(self, x: Float[np.ndarray, "m d"]) -> Outputs:
         """The marginal posterior of each row's outputs, without noise: mean (m, k) and the variance
@@ -61,13 +68,15 @@ class InducingState(AbstractState):
         found = self._passed(x, True)
         return tuple(np.asarray(one)[: len(x), : len(x)] for one in found.features)
 
-    def _chances(self, outputs: Outputs) -> Float[np.ndarray, "m k"]:
+    def _chances(
+        self, mean: Float[np.ndarray, "m k"], variance: Float[np.ndarray, " m"]
+    ) -> Float[np.ndarray, "m k"]:
         """Mean softmax of outputs, by the same draws for every row."""
-        k, found = outputs.mean.shape[1], [np.empty((0, outputs.mean.shape[1]))]
+        found = [np.empty((0, mean.shape[1]))]
         with float64():
-            draws = draws_of(jax.random.key(0), PREDICTING, (1, k), np.float64)
-            for part in blocks_of(len(outputs.mean), BLOCK):
-                some = Outputs(*(jnp.asarray(y[part]) for y in outputs))
+            draws = draws_of(jax.random.key(0), PREDICTING, (1, mean.shape[1]), np.float64)
+            for part in blocks_of(len(mean), BLOCK):
+                some = Outputs(*(jnp.asarray(y[part]) for y in (mean, variance)))
                 found.append(np.asarray(mean_probabilities(some, draws)))
         return np.concatenate(found)
 
