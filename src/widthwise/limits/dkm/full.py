@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from widthwise.limits.dkm.layers import GramLayer, covariance, gram_layers, of_gram, shares
 from widthwise.limits.dkm.minimise import MOST, Minimum, minimise
-from widthwise.limits.noise import negative_evidence
+from widthwise.limits.dkm.triangles import misfit, taught
 from widthwise.network.layer import AbstractLayer
 from widthwise.network.moments import Moments
 from widthwise.scaling import AbstractScaling
@@ -128,18 +128,21 @@ def passage(layers: tuple[GramLayer, ...], fixed: Fixed, free: Any) -> Passage:
     for number, layer in enumerate(layers[:-1]):
         if number:
             moments = covariance(layer, fixed.own[number], moments)
-        turned, root = None, known_root(layer, fixed, number, before)
-        if free[number] is not None:
+        root, own = known_root(layer, fixed, number, before), None
+        if free[number] is None:
+            before = root
+        else:
+            own = whiten(free[number], fixed.nus[number])
             if root is None:
                 jitter = fixed.jitter * jnp.mean(moments.xx)
-                root = jnp.linalg.cholesky(moments.xy + jitter * jnp.eye(len(moments.xx)))
-            turned = whiten(free[number], fixed.nus[number])
-        before = root if turned is None else root @ turned
-        if turned is not None:
-            moments = of_gram(before @ before.T)
+                root, before, gram = taught(moments.xy + jitter * jnp.eye(len(moments.xx)), own)
+            else:
+                before = root @ own
+                gram = before @ before.T
+            moments = of_gram(gram)
         roots.append(root)
-        whitened.append(turned)
-        grams.append(None if turned is None else before)
+        whitened.append(own)
+        grams.append(None if own is None else before)
     output = covariance(layers[-1], fixed.own[-1], moments).xy
     return Passage(tuple(roots), tuple(whitened), tuple(grams), output)
 
@@ -152,15 +155,6 @@ def known_root(layer: GramLayer, fixed: Fixed, number: int, before: Any) -> Any:
     if layer.plain and before is not None:
         return jnp.sqrt(fixed.own[number][-1].weight.variance) * before
     return None
-
-
-def misfit(
-    output: Float[Array, "n n"], y: Float[Array | np.ndarray, "n k"], noise: Any
-) -> Float[Array, ""]:
-    """-log p(y) of outputs with this covariance and noise: not a number if they are singular."""
-    lower = jnp.linalg.cholesky(output + noise * jnp.eye(len(output)))
-    half = jax.scipy.linalg.solve_triangular(lower, y, lower=True)
-    return negative_evidence(jnp.sum(half**2), 2 * jnp.sum(jnp.log(jnp.diagonal(lower))), y)
 
 
 def loss(

@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from widthwise.learner import Posterior
 from widthwise.limits.base import EmptyCell
-from widthwise.limits.dkm.full import divergence, first_root, misfit, whiten
+from widthwise.limits.dkm.full import divergence, first_root, whiten
 from widthwise.limits.dkm.layers import (
     GramLayer,
     gram_layers,
@@ -20,6 +20,7 @@ from widthwise.limits.dkm.layers import (
     shares,
 )
 from widthwise.limits.dkm.minimise import minimise
+from widthwise.limits.dkm.triangles import misfit
 from widthwise.limits.dkm.variational import (
     PREDICTING,
     Outputs,
