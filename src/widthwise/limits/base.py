@@ -21,6 +21,10 @@ class EmptyCell(ValueError):
     """A cell of the table whose limit cannot be computed (yet): the message names it."""
 
 
+class Elsewhere(str):
+    """A refusal that only says that another limit is for this: told where no limit says more."""
+
+
 class Work(NamedTuple):
     """How a long training keeps what it has done, and tells of it."""
 

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 
 from widthwise.learner import AbstractLearner
-from widthwise.limits.base import AbstractLimit, EmptyCell
+from widthwise.limits.base import AbstractLimit, Elsewhere, EmptyCell
 from widthwise.lookup import offered
 from widthwise.network.begin import trial_inputs
 from widthwise.network.build import is_weight, specify
@@ -90,7 +90,8 @@ def lookup(
                 return limit
             refusals.append(refusal)
     if refusals:
-        raise EmptyCell(" ".join(dict.fromkeys(refusals)))  # some say the same
+        own = [sentence for sentence in refusals if not isinstance(sentence, Elsewhere)]
+        raise EmptyCell(" ".join(dict.fromkeys(own or refusals)))  # some say the same
     found = [x for x in all_limits() if not x.by_name]
     filled = ", ".join(f"{x.regime} x {x.learners[0].kind} ({x.__name__})" for x in found)
     raise EmptyCell(

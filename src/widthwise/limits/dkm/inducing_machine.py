@@ -15,6 +15,7 @@ from widthwise.limits.base import (
     UNKEPT,
     AbstractLimit,
     AbstractPrepared,
+    Elsewhere,
     EmptyCell,
     Start,
     Trained,
@@ -94,10 +95,11 @@ class InducingMachine(AbstractLimit):
             return NO_TANGENT_KERNEL
         closed = learner.likelihood == "gaussian" and not readers(self.network)
         if inducing is None or (closed and inducing.batch_size is None):
-            return (
+            sentence = (
                 "InducingMachine goes through inducing points, in mini-batches: give Posterior "
                 "inducing=Inducing(points=100, batch_size=100)."
             )
+            return sentence if readers(self.network) else Elsewhere(sentence)
         if learner.tune:
             return "InducingMachine keeps the network's variances: leave tune out."
         if learner.prior == "network" and not is_linear(self.network):

@@ -13,6 +13,7 @@ from widthwise.limits.base import (
     UNKEPT,
     AbstractLimit,
     AbstractPrepared,
+    Elsewhere,
     EmptyCell,
     Start,
     Trained,
@@ -34,6 +35,7 @@ from widthwise.limits.nngp import CHOSE, trajectory_of
 from widthwise.limits.noise import best_noise
 from widthwise.limits.shared import shared_kernels
 from widthwise.memory import check_free
+from widthwise.network.begin import readers
 from widthwise.network.layer import AbstractLayer
 from widthwise.network.names import layer_names
 from widthwise.problem import Problem
@@ -85,7 +87,7 @@ class DeepKernelMachine(AbstractLimit):
         if (sentence := refusal_of_settings(self.network, self.learner)) is not None:
             return sentence
         if (sentence := refusal_of(self.network)) is not None:
-            return sentence
+            return Elsewhere(sentence) if readers(self.network) else sentence
         hidden = len(gram_layers(self.network)) - 1
         if isinstance(self.learner.nu, tuple) and len(self.learner.nu) != hidden:
             return (
@@ -93,7 +95,7 @@ class DeepKernelMachine(AbstractLimit):
                 f"network has {hidden} hidden layers: give a number for each, or one for all."
             )
         if self.learner.prior == "network" and not is_linear(self.network):
-            return (
+            return Elsewhere(
                 "Under a rich posterior the features of networks with nonlinearities are not "
                 "Gaussian: TiltedPosterior is their limit, and DeepKernelMachine that of linear "
                 "networks and of deep Gaussian processes, Posterior(prior='deep_gp')."

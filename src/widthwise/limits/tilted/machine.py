@@ -17,6 +17,7 @@ from widthwise.limits.base import (
     UNKEPT,
     AbstractLimit,
     AbstractPrepared,
+    Elsewhere,
     EmptyCell,
     Start,
     Trained,
@@ -91,7 +92,7 @@ class TiltedPosterior(AbstractLimit):
     def refusal(self) -> str | None:
         learner, name = self.learner, type(self).__name__
         if learner.prior == "deep_gp":
-            return f"{name} is for networks: DeepKernelMachine serves prior='deep_gp'."
+            return Elsewhere(f"{name} is for networks: DeepKernelMachine serves prior='deep_gp'.")
         if learner.kernel == "ntk":
             return NO_TANGENT_KERNEL
         if (sentence := _refusal_of(self.network)) is not None:
@@ -126,7 +127,9 @@ def _refusal_of(network: AbstractLayer) -> str | None:
     if (sentence := network.refusal()) is not None:
         return sentence
     if is_linear(network):
-        return "TiltedPosterior is for nonlinearities: DeepKernelMachine serves linear networks."
+        return Elsewhere(
+            "TiltedPosterior is for nonlinearities: DeepKernelMachine serves linear networks."
+        )
     for layer in network.sequence:
         if not isinstance(layer, Dense | Readout | Identity | AbstractNonlinearity):
             return (
