@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from found import EVERYONE
+from slowly import cases
 
-from widthwise.kernels import chain, cosine, explain, images, kernel_matrix, matrix
+from widthwise.kernels import chain, cosine, displacements, explain, images, kernel_matrix, matrix
 from widthwise.network import (
     ABRelu,
     Abs,
@@ -32,12 +33,18 @@ from widthwise.network import (
 )
 from widthwise.network.begin import input_signal
 from widthwise.network.layer import AbstractLayer
+from widthwise.network.pointwise import AbstractNonlinearity, AbstractQuadrature
 from widthwise.scaling import NTK, AbstractScaling, Standard
 
 # Parts of the geometric mean of both diagonal entries, by the precision that is asked for.
 BOUNDS = {"float64": 1e-10, "float32": 1e-6}
+PATHS = (
+    cosine.CosinePath, chain.ChainPath, images.ImagesPath, displacements.DisplacementsPath,
+)  # fmt: skip
 EPS = np.finfo(float).eps
 CHEAP = [f for f in EVERYONE if not isinstance(f, Elementwise)]
+CLOSED = [f for f in CHEAP if isinstance(f, AbstractNonlinearity)]
+CLOSED = [f for f in CLOSED if not isinstance(f, AbstractQuadrature)]
 
 
 class Case(NamedTuple):
@@ -80,12 +87,13 @@ def check(case: Case, monkeypatch) -> set[str]:
     monkeypatch.setattr(cosine, "LEAST", 0)
     monkeypatch.setattr(chain, "LEAST", 0)
     monkeypatch.setattr(images, "LEAST", 0)
+    monkeypatch.setattr(displacements, "LEAST", 0)
     monkeypatch.setattr(matrix, "FAST", ())
     exact = case.kernels(case.rows, precision="float64")
     one, two = case.sides
     sides = [case.rows[chosen] for chosen in case.sides if chosen is not None]
     applied = set()
-    for kind in (cosine.CosinePath, chain.ChainPath, images.ImagesPath):
+    for kind in PATHS:
         monkeypatch.setattr(matrix, "FAST", (kind,))
         for precision, bound in BOUNDS.items():
             if case.path(*sides, precision=precision) == "rules":
@@ -256,9 +264,35 @@ def grid_step(rng, shape, biased, beyond):
     return one_of(rng, (linear, linear >> kink(rng), linear >> kink(rng), linear >> kink(rng)))
 
 
+def on_one_grid(rng):
+    """Filters and functions of any kind on a grid of one to three axes, and one pooling."""
+    rank = int(rng.integers(1, 4))
+    shape = tuple(rng.integers(3, (20, 9, 5)[rank - 1], size=rank).tolist())
+    biased, channels = bool(rng.integers(2)), int(rng.integers(1, 5))
+    rows = with_near_copies(rng, rng.normal(size=(int(rng.integers(3, 12)), *shape, channels)))
+    rows[-2, : shape[0] // 2] = 0.7  # plain
+    net, beyond = Identity(), one_of(rng, ("SAME", "SAME", "CIRCULAR"))
+    for _ in range(rng.integers(1, 5)):
+        taps = tuple(int(rng.integers(1, min(5, s + 1))) for s in shape)
+        inside = tuple(min(pair) for pair in zip(taps, extents(net, rows), strict=True))
+        weights = affine(rng, biased)
+        same = Conv(taps, padding=beyond, **weights)
+        cut = Conv(inside, padding="VALID", **weights) if beyond == "SAME" else same
+        linear = one_of(rng, (same, same, cut, Dense(**weights)))
+        for _ in range(1 if linear == cut else one_of(rng, (1, 1, 3))):
+            net = net >> linear >> one_of(rng, CLOSED)
+    net = net >> one_of(rng, (Flatten(), GlobalAveragePool(), GlobalSumPool()))
+    return net >> Readout(**affine(rng, biased)), rows
+
+
 @pytest.mark.parametrize("seed", [3, 5])
 def test_paths_agree_with_the_rules(seed, monkeypatch):
     check(drawn(seed), monkeypatch)
+
+
+@pytest.mark.parametrize("seed", cases((300,), range(301, 330)))
+def test_functions_of_any_kind_agree_with_the_rules(seed, monkeypatch):
+    check(drawn(seed, on_one_grid), monkeypatch)
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from jaxtyping import Float, Num
 
 from widthwise.kernels.chain import ChainPath
 from widthwise.kernels.cosine import CosinePath
+from widthwise.kernels.displacements import DisplacementsPath
 from widthwise.kernels.images import ImagesPath
 from widthwise.kernels.monte_carlo import (
     KernelEstimates,
@@ -30,7 +31,7 @@ from widthwise.solve.precision import float64
 
 Kernel = Literal["nngp", "ntk"]
 BOTH: tuple[Kernel, Kernel] = ("nngp", "ntk")
-FAST = CosinePath, ChainPath, ImagesPath  # tried before the rules, in this order
+FAST = CosinePath, ChainPath, ImagesPath, DisplacementsPath  # tried before the rules, in this order
 
 
 class KernelMatrices(NamedTuple):
@@ -156,6 +157,7 @@ def explain(
     not cosine: there are fewer than 2,097,152 entries.
     not chain: there is too little to do.
     not images: inputs are neither images nor sequences.
+    not displacements: inputs have no positions.
 
     Arguments and errors as for `kernel_matrix`; nothing is computed but what the choice reads.
     """

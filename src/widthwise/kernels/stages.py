@@ -128,7 +128,7 @@ def planned(network: AbstractLayer, own, grid: tuple[int, ...]) -> Plan:
         stages.append(Stage(tuple(operations), begun, shape, window, scale, reach, step))
         _check_around(stages[-1])
         if window == (0, 0):
-            return Plan(_reaching(stages), _affine(layers[number + 1 :]))
+            return Plan(_reaching(stages), affine(layers[number + 1 :]))
         begun = shape = stages[-1].pooled
         operations = []
     raise NotApplicable("no pooling and no Flatten makes one vector of all positions")
@@ -210,7 +210,7 @@ def _operation(layer: AbstractLayer, weights, shape: Shape, rank: int) -> Operat
     return Operation(FILTER, sum(sizes, ()), tuple(map(float, numbers)), shape, around)
 
 
-def _affine(layers) -> tuple[tuple[float, ...], ...]:
+def affine(layers) -> tuple[tuple[float, ...], ...]:
     """What stands behind the last stage."""
     found = []
     for layer, weights in layers:
