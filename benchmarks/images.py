@@ -3,6 +3,7 @@
 python benchmarks/images.py
 python benchmarks/images.py --memory pooled
 python benchmarks/images.py --peer peer/bin/python     # and neural-tangents: see peer.py
+python benchmarks/images.py --portable                 # without Numba: slices in JAX, in float64
 """
 
 import argparse
@@ -11,15 +12,21 @@ import resource
 import numpy as np
 from timing import cpu, peer_seconds
 
-from widthwise import AveragePool, Conv, Flatten, GlobalAveragePool, Readout, Relu
-from widthwise.kernels import explain, kernel_matrix
+from widthwise import AveragePool, Conv, Erf, Flatten, GlobalAveragePool, Readout, Relu
+from widthwise.kernels import displacements, explain, kernel_matrix, matrix
+
+
+def five(block):
+    return block >> block >> block >> block >> block
+
 
 BLOCK = Conv() >> Relu()
-FIVE = BLOCK >> BLOCK >> BLOCK >> BLOCK >> BLOCK
+FIVE = five(BLOCK)
 POOL = AveragePool()
 # Networks, images on either side, and images that the peer takes at once.
 CASES = {
     "pooled": (FIVE >> GlobalAveragePool() >> Readout(), 32, 2),
+    "pooled erf": (five(Conv() >> Erf()) >> GlobalAveragePool() >> Readout(), 16, 2),
     "myrtle": (
         BLOCK >> BLOCK >> POOL >> BLOCK >> POOL >> BLOCK >> POOL >> Flatten() >> Readout(), 32, 2,
     ),
@@ -42,8 +49,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--peer", help="an interpreter that has neural-tangents")
     parser.add_argument("--memory", choices=CASES, help="print the peak memory of one, and stop")
+    parser.add_argument("--portable", action="store_true", help="without what Numba compiles")
     asked = parser.parse_args()
-    peer = asked.peer
+    peer, precisions = asked.peer, ("fast", "float32", "float64")
+    if asked.portable:
+        matrix.FAST, precisions = (displacements.DisplacementsPath,), ("float64",)
     if asked.memory:
         print(f"{asked.memory}: {bytes_of_entries(asked.memory) / 1e6:.3f} MB an entry")
         return
@@ -55,7 +65,7 @@ def main() -> None:
             for dtype in ("float64", "float32"):
                 other = peer_seconds(peer, name, 5, 32, at_once, dtype) / at_once**2
                 told += f"; neural-tangents {1e3 * other:.4g} ms in {dtype}"
-        for precision in ("fast", "float32", "float64"):
+        for precision in precisions:
             path = explain(net, x, y, precision=precision).path
             each = cpu(lambda n=net, p=precision, x=x, y=y: kernel_matrix(n, x, y, precision=p), 1)
             print(

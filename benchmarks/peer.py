@@ -17,10 +17,12 @@ import neural_tangents
 import numpy as np
 from neural_tangents import stax
 
-CONV = stax.Conv(1, (3, 3), padding="SAME", W_std=2**0.5), stax.Relu()
+FILTER = stax.Conv(1, (3, 3), padding="SAME", W_std=2**0.5)
+CONV = FILTER, stax.Relu()
 POOL = (stax.AvgPool((2, 2), strides=(2, 2)),)
 IMAGES = {
     "pooled": (*CONV * 5, stax.GlobalAvgPool()),
+    "pooled erf": (*(FILTER, stax.Erf()) * 5, stax.GlobalAvgPool()),
     "flat": (*CONV * 5, stax.Flatten()),
     "myrtle": (*CONV * 2, *POOL, *CONV, *POOL, *CONV, *POOL, stax.Flatten()),
 }

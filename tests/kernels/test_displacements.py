@@ -1,5 +1,7 @@
 """Slices of pairs of positions in JAX, against the rules."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from slowly import cases_of
@@ -22,7 +24,7 @@ from widthwise.network import (
     Unflatten,
 )
 
-BIASED = {"bias_variance": 0.3, "bias_multiplier": 0.5}
+BIASED: dict[str, Any] = {"bias_variance": 0.3, "bias_multiplier": 0.5}
 BLOCK = Conv() >> Erf()
 END = GlobalAveragePool() >> Readout()
 NETWORKS = {

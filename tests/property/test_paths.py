@@ -245,7 +245,7 @@ def on_grids(rng):
     return net >> one_of(rng, behind), rows
 
 
-def extents(net, rows):
+def extents(net, rows) -> Any:
     return net.signal(input_signal(rows.shape[1:])).shape
 
 

@@ -32,7 +32,9 @@ from widthwise.network.taps import Taps
 from widthwise.solve.precision import float64
 
 LANES = 8  # pairs of inputs side by side: arrays of a slice stay in cache
-TILE = 32  # inputs of a tile
+TILE = 16  # inputs of a tile
+# Tiles have threads of their own, and slices are too small to share one.
+ALONE = {"xla_cpu_multi_thread_eigen": False}
 LEAST = 2**26  # pairs of positions times layers from which on compiling is worth it
 
 Shape = tuple[int, ...]
@@ -40,12 +42,12 @@ Shape = tuple[int, ...]
 
 class Filter(NamedTuple):
     """A filter on a grid of which the first `extents` positions are there, and the function behind
-    it, or none; `count` of them follow each other."""
+    it, or none; `repeats` of them follow each other."""
 
     taps: tuple[Taps, ...]
     extents: Shape
     function: AbstractNonlinearity | None
-    count: int = 1
+    repeats: int = 1
 
 
 class Form(NamedTuple):
@@ -136,7 +138,7 @@ class DisplacementsPath(AbstractPath):
         """Raises NotApplicable, with the reason."""
         form, numbers, end = formed(network, own, _grid_of(network, sides))
         count = math.prod(form.shape)
-        work = count * (1 if form.alone else count) * sum(one.count for one in form.filters)
+        work = count * (1 if form.alone else count) * sum(one.repeats for one in form.filters)
         if sides.pairs * work < LEAST:
             raise NotApplicable("there is too little to do")
         return cls(form, numbers, end, network, sides, names, STORED[precision])
@@ -172,7 +174,7 @@ def formed(
         count, alone = math.prod(extents), isinstance(layer, Flatten)
         scale = {Flatten: 1 / count, GlobalAveragePool: 1 / count**2}.get(type(layer), 1.0)
         counts = [(own, len(list(same))) for own, same in itertools.groupby(filters)]
-        groups = tuple(own._replace(count=size) for own, size in counts)
+        groups = tuple(own._replace(repeats=size) for own, size in counts)
         ends = np.cumsum([size for _, size in counts])[:-1]
         stacked = np.split(np.array(numbers), ends)
         return Form(shape, groups, extents, alone), stacked, (scale, affine(layers[number + 1 :]))
@@ -227,10 +229,11 @@ class _At(NamedTuple):
             return k
         offsets, size = range(-taps.low, taps.taps - taps.low), self.shape[axis]
         if taps.circular:
-            return sum(jnp.roll(k, -offset, axis) for offset in offsets) / taps.taps
+            reached = (jnp.roll(k, -offset, axis) for offset in offsets)
+            return sum(reached, jnp.zeros_like(k)) / taps.taps
         width = [(0, 0)] * k.ndim
         width[axis] = (taps.low, max(taps.taps - 1 - taps.low, 0))
-        wide, found = jnp.pad(k, width), 0.0
+        wide, found = jnp.pad(k, width), jnp.zeros_like(k)
         for tap, offset in enumerate(offsets):
             reach = jax.lax.slice_in_dim(wide, tap, tap + size, axis=axis)
             found += self._spread(self.inside(extent, axis, offset), k.ndim, axis) * reach
@@ -264,7 +267,7 @@ def _looped(step, state, parts, count: int, once):
     return state, jax.tree.map(lambda x: x[None], out)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0, compiler_options=ALONE)
 def _sums(form: Form, numbers, one: Side, two: Side, once) -> Float[Array, "2 lanes"]:
     """Sums of (nngp, ntk) over all pairs of positions, of an input with others, one a lane."""
 
@@ -297,7 +300,7 @@ def _sums(form: Form, numbers, one: Side, two: Side, once) -> Float[Array, "2 la
                     k, t = dual(a[..., None], k, b), t * slope(a[..., None], k, b)
                 return (k, t), None
 
-            state, _ = _looped(step, state, [each, a, moved(b, 1)], own.count, once)
+            state, _ = _looped(step, state, [each, a, moved(b, 1)], own.repeats, once)
         return jnp.stack([here.total(part, form.left) for part in state])
 
     if form.alone:
@@ -325,6 +328,6 @@ def _variances(form: Form, numbers, x: Float[Array, "n *s c"], once) -> list[Any
                 after = jnp.vectorize(own.function.dual)(variance, variance, variance)
             return after, variance
 
-        state, before = _looped(step, state, [each], own.count, once)
+        state, before = _looped(step, state, [each], own.repeats, once)
         found.append(jnp.moveaxis(before, -1, 0))
     return found

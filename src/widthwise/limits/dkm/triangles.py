@@ -54,7 +54,7 @@ def _taught_backwards(kept, slopes: Taught):
     turned's slope t is t T^T, of which R^T t, which is the slope of T, is a part.
     """
     root, whitened, turned = kept
-    slope = _or_zero(slopes.turned)
+    slope = jnp.zeros_like(root) if isinstance(slopes.turned, SymbolicZero) else slopes.turned
     if not isinstance(slopes.gram, SymbolicZero):
         slope += _from(slopes.gram + slopes.gram.T, turned)
     of_whitened = _from_transposed(root, slope)
@@ -139,7 +139,3 @@ def _mirrored(lower: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """The symmetric matrix of a lower triangle."""
     below = jnp.tril(lower, -1)
     return below + below.T + jnp.diag(jnp.diagonal(lower))
-
-
-def _or_zero(slope):
-    return jnp.zeros(slope.shape, slope.dtype) if isinstance(slope, SymbolicZero) else slope
