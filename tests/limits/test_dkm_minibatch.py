@@ -139,7 +139,7 @@ def test_classes_some_of_which_are_missing_from_mini_batches():
 def test_images_have_variances_of_their_own(tmp_path):
     x = RNG.normal(size=(60, 16))
     data = from_arrays(x, x[:, :8].mean(axis=1), test=10, task="regression")
-    run = trained(deep((4, 6), 3), IMAGES, data)
+    run = trained(deep((4, 6), 1, 50), IMAGES, data)
     found = run.predict(data.x_test, covariance=True)
     _, variance = run.state.outputs(data.x_test)  # type: ignore[attr-defined]
     assert found.covariance is not None and found.covariance.shape == (10, 1, 1)

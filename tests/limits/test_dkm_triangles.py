@@ -4,11 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from slowly import cases
 
 from widthwise.limits.dkm.triangles import misfit, taught
 from widthwise.solve import float64
 
-SIZES = (1, 3, 130, 400)  # one panel, three, and as many as there are
+SIZES = cases((3, 130), (1, 400))  # one panel, three, and as many as there are
+WHICH = cases([(0, 1, 2)], [((i,),) for i in range(3)])
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +34,7 @@ def plain(covariance, whitened):
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("which", [(0,), (1,), (2,), (0, 1, 2)])
+@pytest.mark.parametrize("which", WHICH)
 def test_what_is_taught(size, which):
     covariance, whitened, *slopes = drawn(size, *((size, size),) * 4)
     whitened = jnp.tril(whitened) / size + jnp.eye(size)
