@@ -91,7 +91,7 @@ def test_coinciding_patches_of_kinks(monkeypatch):
 @pytest.mark.parametrize(
     "net, shape, words",
     [
-        (Dense() >> Erf() >> Readout(), (3,), "no positions"),
+        (Dense() >> Erf() >> Readout(), (3,), "inputs are vectors"),
         (Conv() >> Tanh() >> END, (4, 4, 1), "Tanh() has no closed form"),
         (Conv(strides=(2, 2)) >> Erf() >> END, (4, 4, 1), "has strides"),
         (BLOCK >> AveragePool() >> END, (4, 4, 1), "AveragePool() is none of its layers"),

@@ -19,15 +19,13 @@ from jaxtyping import Array, Float
 
 from widthwise.kernels.path import STORED, AbstractPath, NotApplicable, Precision, Sides
 from widthwise.kernels.rules import mirrored
-from widthwise.kernels.stages import affine
+from widthwise.kernels.stages import affine, behind, grid_of, on_grids
 from widthwise.network.begin import read
-from widthwise.network.context import Known
 from widthwise.network.conv import Conv
 from widthwise.network.dense import Dense
-from widthwise.network.layer import AbstractLayer, Identity
+from widthwise.network.layer import AbstractLayer
 from widthwise.network.pointwise import AbstractNonlinearity, AbstractQuadrature
 from widthwise.network.pool import Flatten, GlobalAveragePool, GlobalSumPool
-from widthwise.network.reader import AbstractReader
 from widthwise.network.taps import Taps
 from widthwise.solve.precision import float64
 
@@ -35,6 +33,7 @@ LANES = 8  # pairs of inputs side by side: arrays of a slice stay in cache
 TILE = 16  # inputs of a tile
 # Tiles have threads of their own, and slices are too small to share one.
 ALONE = {"xla_cpu_multi_thread_eigen": False}
+RANKS = 1, 2, 3, 4  # axes of positions
 LEAST = 2**26  # pairs of positions times layers from which on compiling is worth it
 
 Shape = tuple[int, ...]
@@ -98,9 +97,7 @@ class DisplacementsPath(AbstractPath):
                         continue
                     found = _sums(self.form, self.numbers, self._row(row), two, 1)
                     sums[:, at, start : start + len(group)] = np.asarray(found)[:, : len(group)]
-        nngp, ntk = self.scale * sums
-        for variance, carry, tangent, bias, own in self.last:
-            nngp, ntk = variance * nngp + bias, carry * ntk + tangent * nngp + own
+        nngp, ntk = behind(self.last, *(self.scale * sums))
         found = {"nngp": nngp, "ntk": ntk}
         if same:
             found = {name: mirrored(kernel) for name, kernel in found.items()}
@@ -136,7 +133,7 @@ class DisplacementsPath(AbstractPath):
         cls, network: AbstractLayer, own, sides: Sides, names: tuple[str, ...], precision: Precision
     ) -> "DisplacementsPath":
         """Raises NotApplicable, with the reason."""
-        form, numbers, end = formed(network, own, _grid_of(network, sides))
+        form, numbers, end = formed(network, own, grid_of(network, sides, RANKS, "vectors"))
         count = math.prod(form.shape)
         work = count * (1 if form.alone else count) * sum(one.repeats for one in form.filters)
         if sides.pairs * work < LEAST:
@@ -149,11 +146,7 @@ def formed(
 ) -> tuple[Form, list[Float[np.ndarray, "count numbers"]], tuple[float, Any]]:
     """The network's form, the numbers of each group of filters, and (scale of sums, affine layers
     behind them); NotApplicable where a layer is none of those that the path knows."""
-    layers = [
-        (layer, weights)
-        for layer, weights in zip(network.sequence, network.in_sequence(own), strict=True)
-        if not isinstance(layer, (Identity, AbstractReader))
-    ]
+    layers = on_grids(network, own)
     filters, numbers, extents = [], [], shape
     for number, (layer, weights) in enumerate(layers):
         if isinstance(layer, (Conv, Dense)):
@@ -192,16 +185,6 @@ def _taps(layer: Conv | Dense, extents: Shape, shape: Shape) -> tuple[Taps, ...]
     if around and (extents != shape or many):
         raise NotApplicable("filters go round a grid that others have cut, or more than once")
     return taps
-
-
-def _grid_of(network: AbstractLayer, sides: Sides) -> Shape:
-    """The extents that the network reads."""
-    found = jax.eval_shape(functools.partial(read, network), jnp.asarray(sides.x1[:1]))
-    if isinstance(found, Known):
-        raise NotApplicable("positions may be missing or linked")
-    if found.ndim < 3:
-        raise NotApplicable("inputs have no positions")
-    return found.shape[1:-1]
 
 
 class _At(NamedTuple):

@@ -10,16 +10,14 @@ import math
 from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
 from widthwise.kernels.path import ACCURACY, STORED, AbstractPath, NotApplicable, Precision, Sides
 from widthwise.kernels.rules import RulesPath, mirrored
-from widthwise.kernels.stages import KINK, Grids, Plan, Stage, planned
+from widthwise.kernels.stages import KINK, Grids, Plan, Stage, behind, grid_of, planned
 from widthwise.network.begin import read
-from widthwise.network.context import Known
 from widthwise.network.layer import AbstractLayer
 from widthwise.solve.precision import float64
 
@@ -138,9 +136,7 @@ class ImagesPath(AbstractPath):
         both = partners * (self.one.total[row] + self.two.total[group]) / 2
         size = last.scale * self.one.length[row] * self.two.length[group]
         nngp, ntk = size * (both - sums[0, : len(group)]), size * sums[1, : len(group)]
-        for variance, carry, tangent, bias, own in self.plan.last:
-            nngp, ntk = variance * nngp + bias, carry * ntk + tangent * nngp + own
-        return nngp, ntk
+        return behind(self.plan.last, nngp, ntk)
 
     def _side(self, x: Float[np.ndarray, "n h w c"]) -> Side:
         length = _lengths(self.plan, x)
@@ -218,7 +214,9 @@ class ImagesPath(AbstractPath):
         cls, network: AbstractLayer, own, sides: Sides, names: tuple[str, ...], precision: Precision
     ) -> "ImagesPath":
         """Raises NotApplicable, with the reason."""
-        plan = planned(network, own, _grid_of(network, sides))
+        plan = planned(
+            network, own, grid_of(network, sides, (1, 2), "neither images nor sequences")
+        )
         work = sum(math.prod(s.shape) ** 2 * len(s.operations) for s in plan.stages)
         if sides.pairs * work < LEAST:
             raise NotApplicable("there is too little to do")
@@ -336,13 +334,3 @@ def _grids_of(network: AbstractLayer, x: np.ndarray) -> Float[np.ndarray, "n h w
     with float64():
         found = np.asarray(read(network, jnp.asarray(x)), np.float64)
     return found[:, None] if found.ndim == 3 else found
-
-
-def _grid_of(network: AbstractLayer, sides: Sides) -> tuple[int, ...]:
-    """The extents that the network reads."""
-    found = jax.eval_shape(functools.partial(read, network), jnp.asarray(sides.x1[:1]))
-    if isinstance(found, Known):
-        raise NotApplicable("positions may be missing or linked")
-    if found.ndim not in (3, 4):
-        raise NotApplicable("inputs are neither images nor sequences")
-    return found.shape[1:-1]

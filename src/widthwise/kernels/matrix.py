@@ -157,7 +157,7 @@ def explain(
     not cosine: there are fewer than 2,097,152 entries.
     not chain: there is too little to do.
     not images: inputs are neither images nor sequences.
-    not displacements: inputs have no positions.
+    not displacements: inputs are vectors.
 
     Arguments and errors as for `kernel_matrix`; nothing is computed but what the choice reads.
     """

@@ -1,12 +1,17 @@
 """The plan of the path of images: what a network does between two poolings."""
 
+import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from widthwise.kernels.path import NotApplicable
+from widthwise.kernels.path import NotApplicable, Sides
+from widthwise.network.begin import read
+from widthwise.network.context import Known
 from widthwise.network.conv import Conv
 from widthwise.network.dense import Dense, Readout
 from widthwise.network.layer import AbstractLayer, Identity
@@ -109,12 +114,7 @@ def planned(network: AbstractLayer, own, grid: tuple[int, ...]) -> Plan:
     """The stages of a network; NotApplicable where a layer is none of those that the path knows."""
     rank = len(grid)
     shape: Shape = (1, *grid) if rank == 1 else grid  # type: ignore[assignment]
-    layers = [
-        (layer, weights)
-        for layer, weights in zip(network.sequence, network.in_sequence(own), strict=True)
-        if not isinstance(layer, (Identity, AbstractReader))
-    ]
-    stages, operations, begun = [], [], shape
+    layers, stages, operations, begun = on_grids(network, own), [], [], shape
     for number, (layer, weights) in enumerate(layers):
         pool, step = _pool(layer, shape, rank), (1, 1)
         if pool is None:
@@ -132,6 +132,25 @@ def planned(network: AbstractLayer, own, grid: tuple[int, ...]) -> Plan:
         begun = shape = stages[-1].pooled
         operations = []
     raise NotApplicable("no pooling and no Flatten makes one vector of all positions")
+
+
+def on_grids(network: AbstractLayer, own) -> list[tuple[AbstractLayer, Any]]:
+    """The layers that do something to a grid that has been read, with what their weights do."""
+    both = zip(network.sequence, network.in_sequence(own), strict=True)
+    return [pair for pair in both if not isinstance(pair[0], (Identity, AbstractReader))]
+
+
+def grid_of(
+    network: AbstractLayer, sides: Sides, ranks: tuple[int, ...], what: str
+) -> tuple[int, ...]:
+    """The extents that the network reads; NotApplicable where inputs are not `what`, with so many
+    axes of positions."""
+    found = jax.eval_shape(functools.partial(read, network), jnp.asarray(sides.x1[:1]))
+    if isinstance(found, Known):
+        raise NotApplicable("positions may be missing or linked")
+    if found.ndim - 2 not in ranks:
+        raise NotApplicable(f"inputs are {what}")
+    return found.shape[1:-1]
 
 
 def _check_around(stage: Stage) -> None:
@@ -220,3 +239,10 @@ def affine(layers) -> tuple[tuple[float, ...], ...]:
         numbers = weight.variance, weight.carry, weight.tangent, bias.variance, bias.tangent
         found.append(tuple(map(float, numbers)))
     return tuple(found)
+
+
+def behind(last, nngp: Any, ntk: Any) -> tuple[Any, Any]:
+    """Kernels behind what `affine` found."""
+    for variance, carry, tangent, bias, own in last:
+        nngp, ntk = variance * nngp + bias, carry * ntk + tangent * nngp + own
+    return nngp, ntk
