@@ -68,7 +68,7 @@ def both(f):
     return rules
 
 
-@everyone
+@every_class
 def test_dual_and_slope_are_gaussian_expectations(f, double):
     kinks, reach = kinks_of(f), reach_of(f, 60.0)
     found = np.asarray(both(f)(*jnp.array(PAIRS).T))
@@ -100,7 +100,7 @@ def test_slope_is_the_derivative_of_dual(f, double):
     np.testing.assert_allclose(rules(a, c, b)[1], rise, rtol=1e-7, atol=1e-9 + 200 * missing)
 
 
-@everyone
+@every_class
 def test_slope_where_x_meets_itself(f, x64):
     """No NaN, and the exact value, compiled or not, for an input, its duplicate and its mirror."""
     digits = 1e-12 if x64 else 3e-5

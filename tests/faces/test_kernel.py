@@ -14,6 +14,7 @@ from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessR
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from sklearn.model_selection import GridSearchCV
 from sklearn.svm import SVC, SVR
+from slowly import cases
 
 import widthwise as ww
 from widthwise import sklearn
@@ -112,14 +113,18 @@ def test_bad_settings_and_rows_are_refused_when_called(numbers):
 
 @pytest.mark.parametrize(
     "compose, dimensions",
-    [
-        (lambda k: k + WhiteKernel(1.0), 1),
-        (lambda k: ConstantKernel(1.0) * k + WhiteKernel(1.0), 2),
-        (lambda k: k * ConstantKernel(1.0) + WhiteKernel(1.0), 2),
-        (lambda k: k**2 + WhiteKernel(1.0), 1),
-        (lambda k: k + ConstantKernel(0.5) * RBF(1.0) + WhiteKernel(1.0), 3),
-    ],
-    ids=["sum", "product", "product-right", "power", "mixture"],
+    cases(
+        [
+            (lambda k: k + WhiteKernel(1.0), 1),
+            (lambda k: k + ConstantKernel(0.5) * RBF(1.0) + WhiteKernel(1.0), 3),
+        ],
+        [
+            (lambda k: ConstantKernel(1.0) * k + WhiteKernel(1.0), 2),
+            (lambda k: k * ConstantKernel(1.0) + WhiteKernel(1.0), 2),
+            (lambda k: k**2 + WhiteKernel(1.0), 1),
+        ],
+    ),
+    ids=["sum", "mixture", "product", "product-right", "power"],
 )
 def test_the_hyperparameters_of_kernels_beside_it_are_optimised(compose, dimensions, numbers):
     kernel = compose(WideKernel(NET))

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 from jax import numpy as jnp
+from slowly import cases_of
 
 import widthwise as ww
 from widthwise.kernels import compiled, cosine, explain, kernel_matrix, rules
@@ -92,7 +93,7 @@ def held(net, x1, x2, monkeypatch, precisions=ACCURACY):
             assert x2 is not None or np.array_equal(one, one.T)
 
 
-@pytest.mark.parametrize("name", HOMOGENEOUS)
+@pytest.mark.parametrize("name", cases_of(HOMOGENEOUS, ("deep Relu", "Monomial")))
 def test_homogeneous_networks(name, small, rng, monkeypatch):
     x = rng.normal(size=(50, 5)) * rng.uniform(0.1, 10, size=(50, 1))
     held(HOMOGENEOUS[name], np.concatenate([x, x[:1]]), None, monkeypatch)  # a row twice

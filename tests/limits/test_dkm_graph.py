@@ -36,6 +36,7 @@ def graph(n: int, seed: int = 0) -> np.ndarray:
     return normalised((np.random.default_rng(seed).random((n, n)) < 3 / n).astype(float))
 
 
+@pytest.mark.slow
 def test_the_priors_covariance_is_that_of_wide_graph_networks():
     """Ten draws of 2,000 features in each layer, with weights and biases drawn by hand."""
     n, d, width, rng = 5, 3, 2000, np.random.default_rng(0)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
+from slowly import cases_of
 
 from widthwise.finite import FiniteNetwork, train
 from widthwise.learner import GradientDescent
@@ -76,6 +77,10 @@ def test_the_authors_trajectory():
     np.testing.assert_allclose(moving.weights.readout, oracle["V_final"], rtol=1e-9, atol=1e-12)
 
 
+ALWAYS = (
+    "mini-batches, momentum, decay", "ridge", "all clipped together", "cross-entropy",
+    "random bias, wide layer, slow readout",
+)  # fmt: skip
 CASES = {
     "MuP": (NET, MuP(), GradientDescent(lr=0.3, steps=30)),
     "gamma0": (NET, MuP(gamma0=2.0), GradientDescent(lr=0.1, steps=30)),
@@ -105,7 +110,7 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", cases_of(CASES, ALWAYS))
 def test_wide_networks_come_close(case):
     """Outputs, losses, kernels of four networks of width 4,096 in the mean, at all logged times."""
     net, scaling, learner = CASES[case]

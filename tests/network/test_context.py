@@ -65,7 +65,7 @@ FILLED = {
 }
 
 
-ALWAYS = ("dense", "attention")
+ALWAYS = ("dense",)
 CROSSED = ("windows", "normalised", "attention", "two grids")
 
 

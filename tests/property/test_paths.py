@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from found import EVERYONE
-from slowly import cases
 
 from widthwise.kernels import chain, cosine, displacements, explain, images, kernel_matrix, matrix
 from widthwise.network import (
@@ -290,7 +289,8 @@ def test_paths_agree_with_the_rules(seed, monkeypatch):
     check(drawn(seed), monkeypatch)
 
 
-@pytest.mark.parametrize("seed", cases((300,), range(301, 330)))
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(300, 330))
 def test_functions_of_any_kind_agree_with_the_rules(seed, monkeypatch):
     check(drawn(seed, on_one_grid), monkeypatch)
 

@@ -99,7 +99,9 @@ class InducingMachine(AbstractLimit):
                 "InducingMachine goes through inducing points, in mini-batches: give Posterior "
                 "inducing=Inducing(points=100, batch_size=100)."
             )
-            return sentence if readers(self.network) else Elsewhere(sentence)
+            if not readers(self.network):
+                return Elsewhere(sentence)
+            return refusal_of(self.network) or sentence
         if learner.tune:
             return "InducingMachine keeps the network's variances: leave tune out."
         if learner.prior == "network" and not is_linear(self.network):
