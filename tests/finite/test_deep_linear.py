@@ -1,6 +1,7 @@
 """Deep linear networks with one output, against closed forms and draws of their scale."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -241,8 +242,9 @@ def test_the_evidence_of_several_outputs_is_that_of_draws_from_the_prior():
     kernel, y = problem(4, 6)
     y = np.hstack([2 * y, y[::-1]])
     found = evidence_grid(kernel, y, (5, math.inf), (0, 2), noise=0.3)
-    gaussian = scipy.stats.multivariate_normal(np.zeros(4), kernel + 0.3 * np.eye(4))
-    known = sum(gaussian.logpdf(column) for column in y.T)
+    gaussian: Any = scipy.stats.multivariate_normal
+    level = kernel + 0.3 * np.eye(4)
+    known = sum(gaussian.logpdf(column, cov=level) for column in y.T)
     np.testing.assert_allclose(found.log_evidence[[0, 1, 1], [0, 0, 1]], known, rtol=1e-12)
     np.testing.assert_allclose(found.standard_error[[0, 1, 1], [0, 0, 1]], 0, atol=1e-8)
     rng, count = np.random.default_rng(0), 200_000
