@@ -136,7 +136,7 @@ def test_classes_some_of_which_are_missing_from_mini_batches():
     assert any("means over 1,000 draws" in note for note in run.notes)
 
 
-def test_images_have_variances_of_their_own(tmp_path):
+def test_images_have_variances_of_their_own():
     x = RNG.normal(size=(60, 16))
     data = from_arrays(x, x[:, :8].mean(axis=1), test=10, task="regression")
     run = trained(deep((4, 6), 1, 50), IMAGES, data)

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 
 from widthwise.kernels.path import STORED, AbstractPath, NotApplicable, Precision, Sides
 from widthwise.kernels.rules import mirrored
-from widthwise.kernels.stages import affine, behind, grid_of, on_grids
+from widthwise.kernels.stages import affine, behind, grid_of, numbers_of, on_grids
 from widthwise.network.begin import read
 from widthwise.network.conv import Conv
 from widthwise.network.dense import Dense
@@ -32,8 +32,7 @@ from widthwise.solve.precision import float64
 LANES = 8  # pairs of inputs side by side: arrays of a slice stay in cache
 TILE = 16  # inputs of a tile
 # Tiles have threads of their own, and slices are too small to share one.
-ALONE = {"xla_cpu_multi_thread_eigen": False}
-RANKS = 1, 2, 3, 4  # axes of positions
+ONE_THREAD = {"xla_cpu_multi_thread_eigen": False}
 LEAST = 2**26  # pairs of positions times layers from which on compiling is worth it
 
 Shape = tuple[int, ...]
@@ -41,17 +40,17 @@ Shape = tuple[int, ...]
 
 class Filter(NamedTuple):
     """A filter on a grid of which the first `extents` positions are there, and the function behind
-    it, or none; `repeats` of them follow each other."""
+    it, or none."""
 
     taps: tuple[Taps, ...]
     extents: Shape
     function: AbstractNonlinearity | None
-    repeats: int = 1
 
 
 class Form(NamedTuple):
-    """All that compiled code knows beforehand: filters on the grid, the extents that are left of
-    it, and whether positions are paired with themselves alone."""
+    """All that compiled code knows beforehand: filters on the grid, one for all that follow each
+    other alike, the extents that are left of it, and whether positions are paired with themselves
+    alone."""
 
     shape: Shape
     filters: tuple[Filter, ...]
@@ -61,7 +60,7 @@ class Form(NamedTuple):
 
 class Side(NamedTuple):
     """Inputs, (*s, c) of one, or (*s, c, lanes) and twice along each axis; and in front of each
-    function the variances of each group of filters, (count, *s) or (count, *s, lanes)."""
+    function the variances of each group of filters, (repeats, *s) or (repeats, *s, lanes)."""
 
     x: Any
     variances: list[Any]
@@ -75,12 +74,11 @@ class DisplacementsPath(AbstractPath):
     rows = TILE
 
     def __init__(self, form: Form, numbers, end, network, sides: Sides, names, stored: type):
-        scale, self.last = end
+        self.scale, self.last = end
         self.names, self.stored, self.form = names, stored, form
         self.symmetric = sides.x2 is None
         with float64():
             self.numbers = [jnp.asarray(group) for group in numbers]
-            self.scale = scale
             self.one = self._side(network, sides.x1)
             self.two = self.one if sides.x2 is None else self._side(network, sides.x2)
 
@@ -133,9 +131,9 @@ class DisplacementsPath(AbstractPath):
         cls, network: AbstractLayer, own, sides: Sides, names: tuple[str, ...], precision: Precision
     ) -> "DisplacementsPath":
         """Raises NotApplicable, with the reason."""
-        form, numbers, end = formed(network, own, grid_of(network, sides, RANKS, "vectors"))
+        form, numbers, end = formed(network, own, grid_of(network, sides, math.inf, "vectors"))
         count = math.prod(form.shape)
-        work = count * (1 if form.alone else count) * sum(one.repeats for one in form.filters)
+        work = count * (1 if form.alone else count) * sum(map(len, numbers))
         if sides.pairs * work < LEAST:
             raise NotApplicable("there is too little to do")
         return cls(form, numbers, end, network, sides, names, STORED[precision])
@@ -143,7 +141,7 @@ class DisplacementsPath(AbstractPath):
 
 def formed(
     network: AbstractLayer, own, shape: Shape
-) -> tuple[Form, list[Float[np.ndarray, "count numbers"]], tuple[float, Any]]:
+) -> tuple[Form, list[Float[np.ndarray, "repeats numbers"]], tuple[float, Any]]:
     """The network's form, the numbers of each group of filters, and (scale of sums, affine layers
     behind them); NotApplicable where a layer is none of those that the path knows."""
     layers = on_grids(network, own)
@@ -151,10 +149,7 @@ def formed(
     for number, (layer, weights) in enumerate(layers):
         if isinstance(layer, (Conv, Dense)):
             filters.append(Filter(_taps(layer, extents, shape), extents, None))
-            weight, bias = weights.weight, weights.bias
-            own_numbers = (weight.variance, weight.carry, weight.tangent, bias.variance,
-                           bias.tangent)  # fmt: skip
-            numbers.append(tuple(map(float, own_numbers)))
+            numbers.append(numbers_of(weights))
             extents = tuple(t.outputs(s) for t, s in zip(filters[-1].taps, extents, strict=True))
             continue
         if isinstance(layer, AbstractNonlinearity) and filters:
@@ -166,9 +161,10 @@ def formed(
             raise NotApplicable(f"{layer!r} is none of its layers")
         count, alone = math.prod(extents), isinstance(layer, Flatten)
         scale = {Flatten: 1 / count, GlobalAveragePool: 1 / count**2}.get(type(layer), 1.0)
-        counts = [(own, len(list(same))) for own, same in itertools.groupby(filters)]
-        groups = tuple(own._replace(repeats=size) for own, size in counts)
-        ends = np.cumsum([size for _, size in counts])[:-1]
+        groups, counts = zip(
+            *((own, len(list(same))) for own, same in itertools.groupby(filters)), strict=True
+        )
+        ends = np.cumsum(counts)[:-1]
         stacked = np.split(np.array(numbers), ends)
         return Form(shape, groups, extents, alone), stacked, (scale, affine(layers[number + 1 :]))
     raise NotApplicable("no pooling and no Flatten makes one vector of all positions")
@@ -234,11 +230,11 @@ class _At(NamedTuple):
         return vector.reshape([-1 if i == axis else 1 for i in range(rank)])
 
 
-def _looped(step, state, parts, count: int, once):
-    """A step for each of `count` parts. XLA computes what is elementwise again for each tap of a
+def _looped(step, state, parts, once):
+    """A step for each part of arrays. XLA computes what is elementwise again for each tap of a
     filter behind it, but does not reach across loops: one turn is a loop too, of a number of them
     (`once`) that is not known when this is compiled."""
-    if count > 1:
+    if len(parts[0]) > 1:
         return jax.lax.scan(step, state, parts)
     shapes = jax.eval_shape(lambda: step(state, [part[0] for part in parts])[1])
     empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
@@ -250,7 +246,7 @@ def _looped(step, state, parts, count: int, once):
     return state, jax.tree.map(lambda x: x[None], out)
 
 
-@functools.partial(jax.jit, static_argnums=0, compiler_options=ALONE)
+@functools.partial(jax.jit, static_argnums=0, compiler_options=ONE_THREAD)
 def _sums(form: Form, numbers, one: Side, two: Side, once) -> Float[Array, "2 lanes"]:
     """Sums of (nngp, ntk) over all pairs of positions, of an input with others, one a lane."""
 
@@ -283,7 +279,7 @@ def _sums(form: Form, numbers, one: Side, two: Side, once) -> Float[Array, "2 la
                     k, t = dual(a[..., None], k, b), t * slope(a[..., None], k, b)
                 return (k, t), None
 
-            state, _ = _looped(step, state, [each, a, moved(b, 1)], own.repeats, once)
+            state, _ = _looped(step, state, [each, a, moved(b, 1)], once)
         return jnp.stack([here.total(part, form.left) for part in state])
 
     if form.alone:
@@ -298,7 +294,7 @@ def _sums(form: Form, numbers, one: Side, two: Side, once) -> Float[Array, "2 la
 
 @functools.partial(jax.jit, static_argnums=0)
 def _variances(form: Form, numbers, x: Float[Array, "n *s c"], once) -> list[Any]:
-    """In front of each function of each group, (n, count, *s)."""
+    """In front of each function of each group, (n, repeats, *s)."""
     here = _At((0,) * len(form.shape), form.shape)
     state, found = jnp.moveaxis(jnp.mean(x**2, axis=-1), 0, -1), []
     for own, each in zip(form.filters, numbers, strict=True):
@@ -311,6 +307,6 @@ def _variances(form: Form, numbers, x: Float[Array, "n *s c"], once) -> list[Any
                 after = jnp.vectorize(own.function.dual)(variance, variance, variance)
             return after, variance
 
-        state, before = _looped(step, state, [each], own.repeats, once)
+        state, before = _looped(step, state, [each], once)
         found.append(jnp.moveaxis(before, -1, 0))
     return found

@@ -214,9 +214,7 @@ class ImagesPath(AbstractPath):
         cls, network: AbstractLayer, own, sides: Sides, names: tuple[str, ...], precision: Precision
     ) -> "ImagesPath":
         """Raises NotApplicable, with the reason."""
-        plan = planned(
-            network, own, grid_of(network, sides, (1, 2), "neither images nor sequences")
-        )
+        plan = planned(network, own, grid_of(network, sides, 2, "neither images nor sequences"))
         work = sum(math.prod(s.shape) ** 2 * len(s.operations) for s in plan.stages)
         if sides.pairs * work < LEAST:
             raise NotApplicable("there is too little to do")

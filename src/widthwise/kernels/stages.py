@@ -140,15 +140,13 @@ def on_grids(network: AbstractLayer, own) -> list[tuple[AbstractLayer, Any]]:
     return [pair for pair in both if not isinstance(pair[0], (Identity, AbstractReader))]
 
 
-def grid_of(
-    network: AbstractLayer, sides: Sides, ranks: tuple[int, ...], what: str
-) -> tuple[int, ...]:
-    """The extents that the network reads; NotApplicable where inputs are not `what`, with so many
-    axes of positions."""
+def grid_of(network: AbstractLayer, sides: Sides, most: float, what: str) -> tuple[int, ...]:
+    """The extents that the network reads; NotApplicable where inputs are `what`: have
+    no axes of positions, or more than these."""
     found = jax.eval_shape(functools.partial(read, network), jnp.asarray(sides.x1[:1]))
     if isinstance(found, Known):
         raise NotApplicable("positions may be missing or linked")
-    if found.ndim - 2 not in ranks:
+    if not 1 <= found.ndim - 2 <= most:
         raise NotApplicable(f"inputs are {what}")
     return found.shape[1:-1]
 
@@ -235,10 +233,15 @@ def affine(layers) -> tuple[tuple[float, ...], ...]:
     for layer, weights in layers:
         if not isinstance(layer, (Dense, Readout)):
             raise NotApplicable(f"{layer!r} stands behind the positions")
-        weight, bias = weights.weight, weights.bias
-        numbers = weight.variance, weight.carry, weight.tangent, bias.variance, bias.tangent
-        found.append(tuple(map(float, numbers)))
+        found.append(numbers_of(weights))
     return tuple(found)
+
+
+def numbers_of(weights) -> tuple[float, ...]:
+    """(variance, carry, tangent, bias's variance and tangent) of an affine layer."""
+    weight, bias = weights.weight, weights.bias
+    numbers = weight.variance, weight.carry, weight.tangent, bias.variance, bias.tangent
+    return tuple(map(float, numbers))
 
 
 def behind(last, nngp: Any, ntk: Any) -> tuple[Any, Any]:

@@ -40,9 +40,10 @@ class InducingState(AbstractState):
             found = self._passed(x, True)
             among = np.asarray(found.among)[: len(x), : len(x)]
             return Prediction(np.asarray(found.outputs.mean)[: len(x)], among, GIVEN)
-        mean, variance = map(np.asarray, self.outputs(x))
+        outputs = self.outputs(x)
+        mean, variance = map(np.asarray, outputs)
         if self.bound.noise is None:
-            return Prediction(self._chances(mean, variance) - 1 / mean.shape[1], None, GIVEN)
+            return Prediction(self._chances(outputs) - 1 / mean.shape[1], None, GIVEN)
         if not covariance:
             return Prediction(mean, None, GIVEN)
         return OutputsPrediction(mean, variance[:, None, None] * np.eye(mean.shape[1]), GIVEN)
@@ -68,15 +69,13 @@ class InducingState(AbstractState):
         found = self._passed(x, True)
         return tuple(np.asarray(one)[: len(x), : len(x)] for one in found.features)
 
-    def _chances(
-        self, mean: Float[np.ndarray, "m k"], variance: Float[np.ndarray, " m"]
-    ) -> Float[np.ndarray, "m k"]:
+    def _chances(self, outputs: Outputs) -> Float[np.ndarray, "m k"]:
         """Mean softmax of outputs, by the same draws for every row."""
-        found = [np.empty((0, mean.shape[1]))]
+        k, found = outputs.mean.shape[1], [np.empty((0, outputs.mean.shape[1]))]
         with float64():
-            draws = draws_of(jax.random.key(0), PREDICTING, (1, mean.shape[1]), np.float64)
-            for part in blocks_of(len(mean), BLOCK):
-                some = Outputs(*(jnp.asarray(y[part]) for y in (mean, variance)))
+            draws = draws_of(jax.random.key(0), PREDICTING, (1, k), np.float64)
+            for part in blocks_of(len(outputs.mean), BLOCK):
+                some = Outputs(*(jnp.asarray(y[part]) for y in outputs))
                 found.append(np.asarray(mean_probabilities(some, draws)))
         return np.concatenate(found)
 

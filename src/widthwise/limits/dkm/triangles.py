@@ -57,10 +57,10 @@ def _taught_backwards(kept, slopes: Taught):
     slope = jnp.zeros_like(root) if isinstance(slopes.turned, SymbolicZero) else slopes.turned
     if not isinstance(slopes.gram, SymbolicZero):
         slope += _from(slopes.gram + slopes.gram.T, turned)
-    of_whitened = _from_transposed(root, slope)
+    of_whitened = _from(root.T, slope)
     inner = _up_to(of_whitened, whitened)
     if not isinstance(slopes.root, SymbolicZero):
-        inner += _from_transposed(root, slopes.root)
+        inner += _from(root.T, slopes.root)
     inner = jnp.tril(inner, -1) + jnp.diag(jnp.diagonal(inner) / 2)
     half = jax.scipy.linalg.solve_triangular(root, inner, lower=True, trans="T")
     whole = jax.scipy.linalg.solve_triangular(root, half.T, lower=True, trans="T")
@@ -95,7 +95,7 @@ def _misfit_forwards(output, y, noise):
 def _misfit_backwards(kept, slope):
     inverse, half = kept
     weights = inverse.T @ half
-    among = _mirrored(_from_transposed(inverse, inverse))
+    among = _mirrored(_from(inverse.T, inverse))
     of_output = slope / 2 * (half.shape[1] * among - weights @ weights.T)
     return of_output, slope * weights, jnp.trace(of_output)
 
@@ -118,15 +118,9 @@ def _stacked(panels: list[Any], count: int) -> Float[Array, "n n"]:
 
 
 def _from(a: Float[Array, "n n"], b: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """A B of a lower B: sums begin at the column."""
+    """A B of a lower B, or of an upper A: sums begin at the column."""
     n = len(a)
     return _stacked([a[start:, start:] @ b[start:, start:end] for start, end in _panels(n)], n)
-
-
-def _from_transposed(a: Float[Array, "n n"], b: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """A^T B of a lower A: sums begin at the row, which is below the column."""
-    n = len(a)
-    return _stacked([a[start:, start:].T @ b[start:, start:end] for start, end in _panels(n)], n)
 
 
 def _up_to(a: Float[Array, "n n"], b: Float[Array, "n n"]) -> Float[Array, "n n"]:
