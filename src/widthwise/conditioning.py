@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from widthwise.finite.deep_linear.filters import filters_of
 from widthwise.finite.deep_linear.one_output import log_evidence, one_output_of
 from widthwise.finite.instance import FiniteNetwork
 from widthwise.finite.posterior import (
@@ -10,10 +11,12 @@ from widthwise.finite.posterior import (
     SampledState,
     check_draws,
     check_installed,
+    convolved_posterior,
     exact_widths,
     mixture_posterior,
     sampled_posterior,
 )
+from widthwise.inference import Sampling
 from widthwise.kernels import MonteCarlo, kernel_matrix
 from widthwise.kernels.matrix import check_memory
 from widthwise.learner import Posterior
@@ -118,9 +121,9 @@ def condition(
 ) -> FinitePosterior:
     """The posterior of a network of finite width.
 
-    Under lazy scalings the likelihood is the usual one. Linear networks are then exact mixtures, of
-    Gaussian processes of one output and, as far as draws reach them, of several. All others are
-    sampled.
+    Under lazy scalings the likelihood is the usual one. Linear networks are then exact mixtures of
+    Gaussian processes: dense ones of one output and, as far as draws reach them, of several, and
+    convolutional ones of one output. All others are sampled by chains.
 
     Under rich scalings the likelihood of the hidden layers grows with the width: the outputs, drawn
     to be of order one, come in width / nu copies, each with the targets. At nu = inf the hidden
@@ -142,19 +145,32 @@ def condition(
     inputs, outputs = problem.x_train.shape[1], problem.y_train.shape[1]
     net = FiniteNetwork(network, width, inputs, outputs, way.scaling)
     noise, notes = _noise(net, learner, problem, way)
-    if way.exact is not None:
-        try:
-            mixture, trajectory, said = mixture_posterior(net, problem, noise=noise, seed=seed)
-        except ValueError as error:
-            check_installed()
-            notes.append(f"No exact mixture: {error} The network was sampled instead.")
-        else:
-            tell(1.0)
-            return FinitePosterior(mixture, trajectory, noise, (*notes, *said))
+    try:
+        found = _exact(net, way, learner.sampling, problem, noise, seed)
+    except ValueError as error:
+        check_installed()
+        notes.append(f"No exact mixture: {error} The network was sampled instead.")
+        found = None
+    if found is not None:
+        tell(1.0)
+        state, trajectory, said = found
+        return FinitePosterior(state, trajectory, noise, (*notes, *said))
     state, trajectory, said = sampled_posterior(
         net, problem, learner.sampling, noise=noise, copies=way.copies, seed=seed, advance=tell
     )
     return FinitePosterior(state, trajectory, noise, (*notes, *said))
+
+
+def _exact(
+    net: FiniteNetwork, way: _Way, sampling: Sampling, problem: Problem, noise: float, seed: int
+) -> tuple[MixtureState | SampledState, Trajectory, tuple[str, ...]] | None:
+    """Of linear networks; None of others. Raises ValueError where draws do not reach it."""
+    if way.exact is not None:
+        return mixture_posterior(net, problem, noise=noise, seed=seed)
+    filters = filters_of(net) if way.copies == 1 and problem.y_train.shape[1] == 1 else None
+    if filters is None:
+        return None
+    return convolved_posterior(net, filters, problem, sampling, noise=noise, seed=seed)
 
 
 def _noise(

@@ -1,6 +1,7 @@
 """Chains of Wishart matrices: a deep linear network's covariances, from its output down."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from scipy.special import multigammaln  # type: ignore[attr-defined]
 Matrices = Float[np.ndarray, "s d d"]
 # Of all draws, this part comes from the prior itself, so that no weight is over 1 / PRIOR.
 PRIOR = 0.1
+SINGULAR = 1e-12  # the smallest over the largest eigenvalue of a scale without a density
 TAILS = 20  # degrees of freedom of Student's noise
 
 
@@ -33,9 +35,9 @@ Tilt = Sequence[Any]
 
 
 class Drawn(NamedTuple):
-    """Draws of a chain's last matrix, and of each layer's scale and of what it drew."""
+    """Draws of each layer's matrix from the output down, of its scale, and of what it drew."""
 
-    matrices: Matrices
+    matrices: list[Matrices]  # the top before them
     scales: list[Matrices]
     layers: list[Matrices]
     log_ratios: Float[np.ndarray, " s"]  # of the prior's density to what was drawn from
@@ -43,25 +45,30 @@ class Drawn(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class WishartChain:
-    """A_L ~ W(top / N_L, N_L), then A_l ~ W(between(A_{l+1}) / N_l, N_l) down to A_1.
+    """A_L ~ W(top / N_L, N_L), then A_l ~ W(between_l(A_{l+1}) / N_l, N_l) down to A_1.
 
     >>> chain = WishartChain(np.eye(2), (4, 8))
-    >>> chain.draw(5, None, np.random.default_rng(0)).matrices.shape
+    >>> chain.draw(5, None, np.random.default_rng(0)).matrices[-1].shape
     (5, 2, 2)
     """
 
     top: Float[np.ndarray, "d d"]
     widths: tuple[int, ...]  # from the output down: N_L, ..., N_1
-    between: Callable[[Matrices], Matrices] = lambda matrices: matrices
+    between: tuple[Callable[[Matrices], Matrices], ...] | None = None  # without it nothing is
 
-    @property
+    def scale(self, layer: int, above: Matrices) -> Float[np.ndarray, "s e e"]:
+        """Of a layer, counted from the output, below these matrices."""
+        return above if layer == 0 or self.between is None else self.between[layer - 1](above)
+
+    @functools.cached_property
     def regular(self) -> bool:
         """Whether all matrices are positive definite, so that they have densities."""
         scale = self.top[None]
-        for width in self.widths:
-            if width < scale.shape[1]:
+        for layer, width in enumerate(self.widths):
+            scale = self.scale(layer, scale)
+            values = np.linalg.eigvalsh(scale[0])
+            if width < len(values) or values[0] <= SINGULAR * values[-1]:
                 return False
-            scale = self.between(scale)
         return True
 
     def draw(self, count: int, tilt: Tilt | None, rng: np.random.Generator) -> Drawn:
@@ -71,13 +78,14 @@ class WishartChain:
         square roots of their scales.
         """
         plain = rng.random(count) < (1 if tilt is None else PRIOR)
-        matrices = np.broadcast_to(self.top, (count, *self.top.shape))
         draw = self._step if self.regular else self._innovation
+        matrices = [np.broadcast_to(self.top, (count, *self.top.shape))]
         scales, layers, tilted = [], [], np.zeros(count)
         for layer, width in enumerate(self.widths):
-            scales.append(matrices if layer == 0 else self.between(matrices))
+            scales.append(self.scale(layer, matrices[-1]))
             own = None if tilt is None else tilt[layer]
-            drawn, matrices, log_ratio = draw(width, scales[-1], own, plain, rng)
+            drawn, found, log_ratio = draw(width, scales[-1], own, plain, rng)
+            matrices.append(found)
             layers.append(drawn)
             tilted += log_ratio
         log_ratios = -np.logaddexp(np.log(PRIOR), np.log1p(-PRIOR) + tilted)

@@ -116,7 +116,8 @@ def convolution_mixture(
     local = given_shape("local", local, (size, size, rows, rows))
     targets = given_targets(targets, rows, f"local kernels {local.shape}")
     average = functools.partial(_average, taps)
-    chain = WishartChain(np.eye(size) / size, given_channels(channels)[::-1], average)
+    each = given_channels(channels)
+    chain = WishartChain(np.eye(size) / size, each[::-1], (average,) * (len(each) - 1))
     mixture = KernelMixture.of(
         chain, lambda matrices: _mix(local, average(matrices)), targets, given_noise(noise),
         samples, seed,

@@ -32,7 +32,7 @@ class Draws(NamedTuple):
     log_evidence: float
     standard_error: float  # of log_evidence
     effective: float  # how many independent draws of the posterior are worth as much
-    scales: list[Matrices]  # of each layer, from the output down: what it is drawn around
+    layers: list[Matrices]  # of each layer, from the output down to `matrices`
 
 
 def posterior_draws(
@@ -55,7 +55,8 @@ def posterior_draws(
     rng = np.random.default_rng(seed)
     tilt = _tilted(chain, log_likelihood, rng)
     drawn = chain.draw(samples, tilt, rng)
-    logs = log_likelihood(drawn.matrices) + drawn.log_ratios
+    last = drawn.matrices[-1]
+    logs = log_likelihood(last) + drawn.log_ratios
     total = log_sum(logs)
     weights = np.exp(logs - total)
     effective = 1 / float(np.sum(weights**2))
@@ -66,8 +67,8 @@ def posterior_draws(
         )
     error = np.sqrt(max(1 / effective - 1 / samples, 0.0))
     return Draws(
-        drawn.matrices, weights, float(total - np.log(samples)), float(error), effective,
-        drawn.scales,
+        last, weights, float(total - np.log(samples)), float(error), effective,
+        drawn.matrices[1:],
     )  # fmt: skip
 
 
@@ -78,7 +79,7 @@ def _tilted(
     tilt, power, count, stays = None, 0.0, PILOT, 0
     for _ in range(STEPS):
         drawn = chain.draw(count, tilt, rng)
-        levels = log_likelihood(drawn.matrices)
+        levels = log_likelihood(drawn.matrices[-1])
         before, power = power, _power(levels, drawn.log_ratios, power)
         stays = stays + 1 if power == before else 0
         weights = scipy.special.softmax(power * levels + drawn.log_ratios)

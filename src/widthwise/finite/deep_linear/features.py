@@ -46,8 +46,7 @@ def gram_matrices(
     else:
         draws = mixture.draws
         weights, final = draws.weights, draws.matrices
-        after = [final, *draws.scales[:0:-1]]  # A_1, ..., A_L
-        inverses = [np.linalg.pinv(a, rcond=SMALL, hermitian=True) for a in after]
+        inverses = [np.linalg.pinv(a, rcond=SMALL, hermitian=True) for a in draws.layers[::-1]]
     taught = second_moments(mixture.problem, weights, final, inverses, cross, prior)
     return passed_on(taught, final.shape[1], widths, prior)
 

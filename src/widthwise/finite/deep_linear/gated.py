@@ -121,7 +121,8 @@ def gated_mixture(
             f"rows: give fewer, for {LARGEST} at most."
         )
     eye = np.eye(count)
-    chain = WishartChain(eye, finite[::-1], lambda matrices: np.kron(matrices, eye))
+    wider = (lambda matrices: np.kron(matrices, eye),) * (len(finite) - 1)
+    chain = WishartChain(eye, finite[::-1], wider)
     kernels = functools.partial(_mix, gates, gates, kernel, len(finite))
     mixture = KernelMixture.of(chain, kernels, targets, given_noise(noise), samples, seed)
     return GatedMixture(mixture, gates, len(finite))

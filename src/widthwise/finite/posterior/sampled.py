@@ -29,6 +29,7 @@ class SampledState(AbstractState, eqx.Module):
     """Draws of the hidden layers; the readout given each of them is Gaussian.
 
     `draws` (s, z) are the chains' one after another, `diagnostics` what is known of their mixing.
+    `log_evidence`, log p(y), is known of networks whose draws need no chains.
     """
 
     source: ClassVar[str] = (
@@ -40,6 +41,7 @@ class SampledState(AbstractState, eqx.Module):
     y_train: Float[np.ndarray, "n k"]
     noise: float
     diagnostics: Diagnostics
+    log_evidence: float | None = None
 
     def predict(
         self, x: Float[np.ndarray, "m d"], covariance: bool
@@ -107,16 +109,23 @@ def sampled_posterior(
     state = SampledState(
         whitened, positions, problem.x_train, problem.y_train, float(noise), mixing
     )
-    start = prior_draws(whitened, len(positions), seed)
-    with float64():
-        before, after = (_kernels(whitened, one, probes) for one in (start, positions))
-    kernels = {name: np.stack([before[name], after[name]]) for name in before}
+    kernels = logged_kernels(whitened, positions, probes, seed)
     if copies != 1:
         notes.append(
             f"At width {net.width} the likelihood counts {copies:g} times: the network has as many "
             "copies of its outputs, and predictions are those of one."
         )
     return state, trajectory_of(state, problem, kernels), tuple(notes)
+
+
+def logged_kernels(
+    whitened: Whitened, draws: Float[np.ndarray, "s z"], x: Float[np.ndarray, "q d"], seed: int
+) -> dict[str, Float[np.ndarray, "2 q q"]]:
+    """Each logged layer's kernel of features at some rows, over the prior's draws and these."""
+    start = prior_draws(whitened, len(draws), seed)
+    with float64():
+        before, after = (_kernels(whitened, one, x) for one in (start, draws))
+    return {name: np.stack([before[name], after[name]]) for name in before}
 
 
 def whitened_of(net: FiniteNetwork) -> Whitened:
