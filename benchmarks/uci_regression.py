@@ -13,7 +13,8 @@ The recipe: the log evidence chooses variances and noise of the network's Gaussi
 which then stay; the Gram matrices of the deep kernel machine are learned for nu 100, 10 and 1 in
 turn, each from the one before; of these and nu = inf (the NNGP) a fifth of the training rows, held
 out, chooses the best by its log-likelihood ("best"), or the largest nu whose log-likelihood is
-within one standard error of the best's ("careful"), and it is learned again on all of them. The
+within one standard error of the best's ("careful", which is Posterior(nu=None)), and it is learned
+again on all of them. The
 Gaussian kernel is that of a layer of this library, so that its noise, its variances and its
 inducing points are chosen by the same code. Up to 1,000 rows all is exact; above, the same number
 of inducing points, chosen in the same way, stands for them.
@@ -40,6 +41,7 @@ from widthwise.data import Data
 from widthwise.family import Member
 from widthwise.inference import Inducing
 from widthwise.learner import Adam, Posterior
+from widthwise.limits.dkm.choice import HELD_OUT, ITERATIONS, NUS, ROUGH, split
 from widthwise.limits.dkm.learned import Learned, learn
 from widthwise.network import AbstractLayer, Rbf
 from widthwise.problem import logged_steps
@@ -48,9 +50,6 @@ PROTOCOL = 2  # of what a line holds: a change raises it
 MANY, FEW = 5_000, 5  # rows of a set, past which only the first splits are taken
 EXACT = 1_000  # rows up to which nothing stands for others
 POINTS = 200  # inducing, above
-NUS = (100.0, 10.0, 1.0)
-TOLERANCE, ITERATIONS = 1e-3, 100  # of the gradient, and at most
-HELD_OUT = 5  # one row of so many chooses nu
 BLOCK = 500  # rows that are predicted at once
 WIDTH, SEEDS, STEPS, BATCH = 256, 4, 2_000, 256  # of the ensemble
 BIASED = ww.Dense(bias_variance=0.1)  # a variance of zero stays zero when it is chosen
@@ -58,7 +57,7 @@ NETWORK = BIASED >> ww.Relu() >> BIASED >> ww.Relu() >> ww.Readout(weight_varian
 GAUSSIAN = ww.Dense() >> Rbf(0.25) >> ww.Readout(weight_variance=1.0)
 FINITE = ww.Dense() >> ww.Relu() >> ww.Dense() >> ww.Relu() >> ww.Readout()
 CHOSEN = "DKM, best", "DKM, careful"
-MODELS = ("NNGP", *(f"DKM, nu {nu:g}" for nu in NUS), *CHOSEN, "NTK", "Gaussian", "ensemble")
+MODELS = ("NNGP", *(f"DKM, nu {nu:g}" for nu in NUS[1:]), *CHOSEN, "NTK", "Gaussian", "ensemble")
 
 
 class Unreadable(ValueError):
@@ -119,10 +118,10 @@ def machines(nngp: Any, x: np.ndarray, y: np.ndarray) -> Iterator[tuple[str, Lea
     """With their names, from the NNGP downwards, each from the one before."""
     inducing, before = nngp.x_train if len(x) > EXACT else None, None
     hidden = sum(isinstance(layer, ww.Dense) for layer in nngp.network.sequence)
-    for nu in NUS:
+    for nu in NUS[1:]:
         before = learn(
             nngp.network, x, y[:, None], scaling=ww.MuP(), nus=(nu,) * hidden, noise=nngp.noise,
-            inducing=inducing, start=before, tolerance=TOLERANCE, most=ITERATIONS,
+            inducing=inducing, start=before, tolerance=ROUGH, most=ITERATIONS,
         )  # fmt: skip
         yield f"DKM, nu {nu:g}", before
 
@@ -130,8 +129,7 @@ def machines(nngp: Any, x: np.ndarray, y: np.ndarray) -> Iterator[tuple[str, Lea
 def validated(x: np.ndarray, y: np.ndarray) -> dict[str, tuple[float, float, float]]:
     """Of the NNGP and the machines on rows held out: error, log-likelihood, and the standard error
     of what the latter lacks to the best of them."""
-    order = np.random.default_rng(0).permutation(len(x))
-    out, fit = order[: len(x) // HELD_OUT], order[len(x) // HELD_OUT :]
+    out, fit = split(len(x))
     nngp = process(NETWORK, x[fit], y[fit])
     found, rows = {}, {}
     learned = ((name, own.state) for name, own in machines(nngp, x[fit], y[fit]))

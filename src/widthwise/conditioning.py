@@ -21,7 +21,7 @@ from widthwise.kernels import MonteCarlo, kernel_matrix
 from widthwise.kernels.matrix import check_memory
 from widthwise.learner import Posterior
 from widthwise.limits.base import EmptyCell
-from widthwise.limits.dkm.layers import as_drawn
+from widthwise.limits.dkm.layers import NO_NU, as_drawn
 from widthwise.limits.nngp import CHOSE
 from widthwise.limits.noise import NOISES, best_noise, least_noise
 from widthwise.limits.shared import shared_kernels
@@ -100,6 +100,8 @@ def _way(network: AbstractLayer, width: int, scaling: AbstractScaling, learner: 
     exact = exact_widths(network, width)
     if regime(network, scaling, learner) != "rich":
         return _Way(scaling, 1.0, exact)
+    if learner.nu is None:
+        raise EmptyCell(NO_NU)
     nus = set(learner.nu) if isinstance(learner.nu, tuple) else {learner.nu}
     if len(nus) != 1 or 0 in nus:
         raise EmptyCell(

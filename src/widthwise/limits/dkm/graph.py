@@ -12,6 +12,7 @@ from widthwise.learner import Posterior
 from widthwise.limits.base import EmptyCell
 from widthwise.limits.dkm.full import divergence, first_root, whiten
 from widthwise.limits.dkm.layers import (
+    NO_NU,
     GramLayer,
     gram_layers,
     is_linear,
@@ -243,6 +244,7 @@ def _outputs(posed: _Posed, kernel: Float[Array, "n n"], square: Any) -> Outputs
 
 def _nus(learner: Posterior, layers: tuple[GramLayer, ...]) -> tuple[float, ...]:
     nu, hidden = learner.nu, layers[:-1]
+    assert nu is not None  # `_check` has seen to it
     given = nu if isinstance(nu, tuple) else (nu,) * len(hidden)
     if len(given) != len(hidden):
         raise ValueError(
@@ -263,6 +265,8 @@ def _check(network, x, adjacency, y, labelled, learner: Posterior) -> None:
         raise EmptyCell("graph_posterior has neither inducing points, tune nor kernel: omit them.")
     if learner.likelihood == "gaussian" and learner.noise is None:
         raise ValueError("The Gaussian likelihood needs a noise: give Posterior(noise=0.1).")
+    if learner.nu is None:
+        raise ValueError(NO_NU)
     nus = learner.nu if isinstance(learner.nu, tuple) else (learner.nu,)
     if not min(nus) > 0:
         raise ValueError(f"nu is {learner.nu}: for a graph give numbers over 0.")

@@ -23,7 +23,7 @@ from widthwise.limits.base import (
 )
 from widthwise.limits.dkm.blocks import JITTER
 from widthwise.limits.dkm.inducing_state import InducingState, check_start
-from widthwise.limits.dkm.layers import NO_TANGENT_KERNEL, as_drawn, is_linear
+from widthwise.limits.dkm.layers import NO_NU, NO_TANGENT_KERNEL, as_drawn, is_linear
 from widthwise.limits.dkm.minibatch import (
     Bound,
     Course,
@@ -102,6 +102,8 @@ class InducingMachine(AbstractLimit):
             if not readers(self.network):
                 return Elsewhere(sentence)
             return refusal_of(self.network) or sentence
+        if learner.nu is None:
+            return NO_NU
         if learner.tune:
             return "InducingMachine keeps the network's variances: leave tune out."
         if learner.prior == "network" and not is_linear(self.network):
@@ -131,7 +133,7 @@ class InducingMachine(AbstractLimit):
 
     def _machine(self, problem: Problem) -> Machine:
         learner = self.learner
-        assert learner.inducing is not None  # `refusal` has seen to it
+        assert learner.inducing is not None and learner.nu is not None  # `refusal` has seen to it
         columns, points = problem.x_train.shape[1], points_of(learner.inducing)
         return Machine(self.network, columns, self.scaling, points, learner.nu)
 

@@ -17,6 +17,7 @@ NO_TANGENT_KERNEL = (
     "Under a rich scaling the posterior is that of networks, not of networks linear in their "
     "parameters: leave kernel='ntk' out, or use NTK()."
 )
+NO_NU = "Only DeepKernelMachine chooses nu on rows that are held out: give Posterior(nu=1.0)."
 
 
 class GramLayer(NamedTuple):

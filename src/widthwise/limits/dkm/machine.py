@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -18,6 +18,16 @@ from widthwise.limits.base import (
     Start,
     Trained,
     Work,
+)
+from widthwise.limits.dkm.choice import (
+    HELD_OUT,
+    ITERATIONS,
+    ROUGH,
+    Choice,
+    Learn,
+    choose,
+    downwards,
+    split,
 )
 from widthwise.limits.dkm.layers import (
     NO_TANGENT_KERNEL,
@@ -43,6 +53,7 @@ from widthwise.scaling import AbstractScaling
 from widthwise.solve import Factor
 
 HELD = 12  # matrices of all rows that a layer and its gradient hold
+LEAST = 2 * HELD_OUT  # rows of which nu is chosen, so that two are held out
 SILENT = 1e-10  # a noise below this part of the outputs' variance counts as none
 
 
@@ -61,13 +72,13 @@ class DeepKernelMachine(AbstractLimit):
 
     For linear networks it is the posterior of the networks too. The noise, where none is given, and
     with `tune` the variances, are the best for the `NNGP` and then stay: the objective would drive
-    the noise to zero, and it grows as nu falls, so that nu is chosen by validation.
+    the noise to zero. It grows as nu falls, so that rows that are held out choose nu = None.
 
     With `inducing` few of the rows have Gram matrices that are free. All others follow from these
     as new rows do, and log p(y | G^L) is bounded as the `NNGP`'s is, at a cost linear in rows.
 
-    L-BFGS ends when the gradient is 1e-5 of what it was at the prior's Gram matrices; notes tell
-    where it ended, and of jitter.
+    L-BFGS ends when the gradient is 1e-5 of what it was at the prior's Gram matrices, and at 1e-3
+    or after 100 iterations where nu is chosen; notes tell where it ended, and of jitter.
     """
 
     source: ClassVar[str] = (
@@ -119,28 +130,47 @@ class DeepKernelMachine(AbstractLimit):
     def prepare(self, problem: Problem, *, order: int, logs: int) -> AbstractPrepared:
         """Chooses what is not given, then the Gram matrices, and factorises their kernel."""
         self.check(problem)
-        x, y, learner, notes = problem.x_train, problem.y_train, self.learner, []
-        inducing = None
-        if (count := points_of(learner, problem)) is not None:
-            found = settle(
-                self.network, x, y, count=count, learner=learner, scaling=as_drawn(self.scaling)
-            )
-            network, noise, inducing = found.network, found.noise, found.points
-            notes = list(found.notes)
-            scale = float(np.mean(np.sum(found.prior.lower**2, axis=1)))
+        settled, nu = self._settled(problem), self.learner.nu
+        if nu is None:
+            chosen = self._choice(problem)
+            *_, (_, learned) = downwards(self._learning(problem, settled), chosen.nu)
+            notes = [chosen.told, *settled.notes, *_told(learned)]
         else:
-            network, noise, scale, notes = self._settled(problem)
-            notes = [*all_rows(learner, problem), *notes]
-        nus = self._nus()
-        self._check_noise(y, noise, scale, nus)
-        learned = learn(
-            network, x, y, scaling=self.scaling, nus=nus, noise=noise, inducing=inducing
-        )
-        return _Prepared(self, network, problem, learned.state, (*notes, *_told(learned)))
+            learned = self._learn(problem, settled, nu)
+            notes = [*settled.notes, *_told(learned), *_unsettled(learned)]
+        return _Prepared(self, settled.network, problem, learned.state, tuple(notes))
 
-    def _nus(self) -> tuple[float, ...]:
+    def _choice(self, problem: Problem) -> Choice:
+        """Of nu, by machines whose noise and variances are chosen on the rows that are left."""
+        x, y = problem.x_train, problem.y_train
+        if len(x) < LEAST:
+            raise EmptyCell(
+                f"nu is chosen on one row of {HELD_OUT}, and there are {len(x)} rows: give a nu, "
+                f"or {LEAST} rows at least."
+            )
+        out, rest = split(len(x))
+        part = problem._replace(x_train=x[rest], y_train=y[rest])
+        return choose(self._learning(part, self._settled(part)), x[out], y[out])
+
+    def _learning(self, problem: Problem, settled: "_Settled") -> Learn:
+        """As far as choosing needs it, and as the machine that is chosen stays."""
+        return lambda nu, before: self._learn(
+            problem, settled, nu, start=before, tolerance=ROUGH, most=ITERATIONS
+        )
+
+    def _learn(
+        self, problem: Problem, settled: "_Settled", nu: float | tuple[float, ...], **how: Any
+    ) -> Learned:
+        y, noise, nus = problem.y_train, settled.noise, self._nus(nu)
+        self._check_noise(y, noise, settled.scale, nus)
+        return learn(
+            settled.network, problem.x_train, y, scaling=self.scaling, nus=nus, noise=noise,
+            inducing=settled.inducing, **how,
+        )  # fmt: skip
+
+    def _nus(self, nu: float | tuple[float, ...]) -> tuple[float, ...]:
         """Of each hidden layer, its `times` included."""
-        hidden, nu = gram_layers(self.network)[:-1], self.learner.nu
+        hidden = gram_layers(self.network)[:-1]
         each = nu if isinstance(nu, tuple) else (nu,) * len(hidden)
         return tuple(float(one * layer.times) for one, layer in zip(each, hidden, strict=True))
 
@@ -159,14 +189,17 @@ class DeepKernelMachine(AbstractLimit):
                     f"{nu / layer.times:g}: give a nu over {outputs}, or a larger noise."
                 )
 
-    def _settled(self, problem: Problem) -> tuple[AbstractLayer, float, float, list[str]]:
-        """The network and the noise, chosen for the NNGP where they are not given, the outputs'
-        mean variance, and notes."""
+    def _settled(self, problem: Problem) -> "_Settled":
+        """What is not given is chosen for the NNGP."""
         x, y, learner, prior = (
             problem.x_train, problem.y_train, self.learner, as_drawn(self.scaling)
         )  # fmt: skip
+        if (count := points_of(learner, problem)) is not None:
+            found = settle(self.network, x, y, count=count, learner=learner, scaling=prior)
+            scale = float(np.mean(np.sum(found.prior.lower**2, axis=1)))
+            return _Settled(found.network, found.noise, scale, found.points, found.notes)
         network, noise, chose = self.network, learner.noise, CHOSE[learner.criterion]
-        notes = []
+        notes = all_rows(learner, problem)
         if learner.tune:
             network, noise = best_variances(
                 network, x, y, scaling=prior, kernel="nngp", noise=noise,
@@ -177,7 +210,18 @@ class DeepKernelMachine(AbstractLimit):
         if noise is None:
             noise, _ = best_noise(kernel, y, learner.criterion)
             notes.append(f"{chose} a noise variance of {noise:.3g} for the NNGP.")
-        return network, float(noise), float(np.mean(np.diagonal(kernel))), notes
+        scale = float(np.mean(np.diagonal(kernel)))
+        return _Settled(network, float(noise), scale, None, tuple(notes))
+
+
+class _Settled(NamedTuple):
+    """The network and the noise, the outputs' mean variance, and the rows that stand for all."""
+
+    network: AbstractLayer
+    noise: float
+    scale: float
+    inducing: Float[np.ndarray, "m d"] | None
+    notes: tuple[str, ...]
 
 
 def _told(learned: Learned) -> list[str]:
@@ -199,14 +243,19 @@ def _told(learned: Learned) -> list[str]:
             f"KL divergence of each hidden layer from its prior: {apart}; condition number of its "
             f"Gram matrix: {conditions}."
         )
-        if found.residual > TOLERANCE:
-            notes.append(
-                f"L-BFGS ended before that was {TOLERANCE:g}: give a larger nu or noise to rely on "
-                "the Gram matrices."
-            )
     for jitter in {optimum.fixed.jitter, factor.jitter} - {0.0}:
         notes.append(f"The kernels needed a jitter of {jitter:g} of their diagonal.")
     return notes
+
+
+def _unsettled(learned: Learned) -> list[str]:
+    """A warning where the optimisation ended early."""
+    if learned.optimum.minimum.residual <= TOLERANCE:
+        return []
+    return [
+        f"L-BFGS ended before that was {TOLERANCE:g}: give a larger nu or noise to rely on the "
+        "Gram matrices."
+    ]
 
 
 @dataclasses.dataclass(frozen=True)

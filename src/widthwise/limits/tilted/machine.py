@@ -25,6 +25,7 @@ from widthwise.limits.base import (
 )
 from widthwise.limits.dkm.full import posed as gram_posed
 from widthwise.limits.dkm.layers import (
+    NO_NU,
     NO_TANGENT_KERNEL,
     GramLayer,
     as_drawn,
@@ -103,6 +104,8 @@ class TiltedPosterior(AbstractLimit):
             )
         if learner.inducing is not None:
             return f"{name} has no inducing points: leave inducing out, or use prior='deep_gp'."
+        if learner.nu is None:
+            return NO_NU
         return None
 
     def check(self, problem: Problem) -> None:
@@ -158,6 +161,7 @@ def _jumps(function: AbstractNonlinearity) -> bool:
 def _nus(learner: Posterior, layers: tuple[GramLayer, ...]) -> tuple[float, ...]:
     """The nu of each hidden layer, in units of the copies of outputs. Raises EmptyCell."""
     count = len(layers) - 1
+    assert learner.nu is not None  # `refusal` has seen to it
     given = learner.nu if isinstance(learner.nu, tuple) else (learner.nu,) * count
     if len(given) != count:
         raise EmptyCell(
