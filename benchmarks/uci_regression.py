@@ -14,10 +14,9 @@ which then stay; the Gram matrices of the deep kernel machine are learned for nu
 turn, each from the one before; of these and nu = inf (the NNGP) a fifth of the training rows, held
 out, chooses the best by its log-likelihood ("best"), or the largest nu whose log-likelihood is
 within one standard error of the best's ("careful", which is Posterior(nu=None)), and it is learned
-again on all of them. The
-Gaussian kernel is that of a layer of this library, so that its noise, its variances and its
-inducing points are chosen by the same code. Up to 1,000 rows all is exact; above, the same number
-of inducing points, chosen in the same way, stands for them.
+again on all of them. The Gaussian kernel is that of a layer of this library, so that its noise, its
+variances and its inducing points are chosen by the same code. Up to 1,000 rows all is exact; above,
+the same number of inducing points, chosen in the same way, stands for them.
 """
 
 import argparse

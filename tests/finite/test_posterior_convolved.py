@@ -69,7 +69,7 @@ def columns(net: AbstractLayer) -> int:
 
 
 @pytest.mark.parametrize("scaling", cases([ww.NTK()], [ww.Standard(), ww.MuP()]))
-@pytest.mark.parametrize("net", NETS, ids=str)
+@pytest.mark.parametrize("net", cases(NETS[2:4], [*NETS[:2], NETS[4]]))
 def test_filters_are_the_network(net, scaling, rng):
     """The standard deviations too: those of numbers that are drawn."""
     found = FiniteNetwork(net, 6, columns(net), 1, scaling)
