@@ -90,6 +90,7 @@ def test_taylor(parameters, degree, name):
     np.testing.assert_allclose(found, ORACLE[name], rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_a_plain_convolutional_function():
     with float64():
         p = {name: jnp.asarray(ORACLE[name]) for name in ("cW1", "cb1", "cW2", "cb2", "cW3")}

@@ -153,7 +153,13 @@ def held_against_networks(network, learner, width, seeds, allowed, scaling: Any)
     return apart
 
 
-@pytest.mark.parametrize("learner", LEARNERS, ids=["everything", "plain"])
+@pytest.mark.parametrize(
+    "learner",
+    [
+        pytest.param(LEARNERS[0], id="everything"),
+        pytest.param(LEARNERS[1], id="plain", marks=pytest.mark.slow),
+    ],
+)
 def test_it_is_where_wide_networks_go(learner):
     held_against_networks(EVERYTHING, learner, 1024, 3, 0.025, MuP(1.5))
 

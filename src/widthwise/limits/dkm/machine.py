@@ -114,7 +114,13 @@ class DeepKernelMachine(AbstractLimit):
         return None
 
     def check(self, problem: Problem) -> None:
-        """Raises MemoryError for more rows than the Gram matrices find memory for."""
+        """Raises MemoryError for more rows than the Gram matrices find memory for, and EmptyCell
+        for too few to choose nu on."""
+        if self.learner.nu is None and (few := len(problem.x_train)) < LEAST:
+            raise EmptyCell(
+                f"nu is chosen on one row of {HELD_OUT}, and there are {few} rows: give a nu, or "
+                f"{LEAST} rows at least."
+            )
         rows, count = points_of(self.learner, problem), len(gram_layers(self.network))
         if rows is None:
             rows, what = len(problem.x_train), "rows"
@@ -143,11 +149,6 @@ class DeepKernelMachine(AbstractLimit):
     def _choice(self, problem: Problem) -> Choice:
         """Of nu, by machines whose noise and variances are chosen on the rows that are left."""
         x, y = problem.x_train, problem.y_train
-        if len(x) < LEAST:
-            raise EmptyCell(
-                f"nu is chosen on one row of {HELD_OUT}, and there are {len(x)} rows: give a nu, "
-                f"or {LEAST} rows at least."
-            )
         out, rest = split(len(x))
         part = problem._replace(x_train=x[rest], y_train=y[rest])
         return choose(self._learning(part, self._settled(part)), x[out], y[out])
