@@ -6,7 +6,7 @@ processes of the same network, of a Gaussian kernel, and an ensemble of finite n
 
 OUT keeps a line of JSON a finished piece (a set's split), and the same command goes on from there:
 uci_regression.jsonl, beside this file, has those of RESULTS.md;
-two processes may write to it with --share 1/2 and 2/2. The table is printed at the end, and after
+two processes that start together may write to it with --share 1/2 and 2/2. The table is printed at the end, and after
 Ctrl-C. Sets of more than 5,000 rows have their first 5 splits only.
 
 The recipe: the log evidence chooses variances and noise of the network's Gaussian process (NNGP),
@@ -341,10 +341,10 @@ def main() -> None:
     asked, todo = parser.parse_args(), []
     try:
         todo = pieces(asked.source, asked.sets)
-        done = {(one["set"], one["split"]) for one in kept(asked.out)}
         todo = [p for p in todo if asked.splits is None or p.split < asked.splits]
+        done = [(one["set"], one["split"]) for one in kept(asked.out)]
         own, of = asked.share
-        left = [p for p in todo[own - 1 :: of] if (p.name, p.split) not in done]
+        left = [p for p in todo if (p.name, p.split) not in done][own - 1 :: of]
         print(
             f"{len(todo)} pieces, {len(done)} kept in {asked.out}, {len(left)} left here",
             flush=True,
