@@ -5,9 +5,9 @@ processes of the same network, of a Gaussian kernel, and an ensemble of finite n
     python benchmarks/uci_regression.py DATA OUT --sets yacht bostonHousing --share 1/2
 
 OUT keeps a line of JSON a finished piece (a set's split), and the same command goes on from there:
-uci_regression.jsonl, beside this file, has those of RESULTS.md;
-two processes that start together may write to it with --share 1/2 and 2/2. The table is printed at the end, and after
-Ctrl-C. Sets of more than 5,000 rows have their first 5 splits only.
+uci_regression.jsonl, beside this file, has those of RESULTS.md. Two processes that start together
+may write to it with --share 1/2 and 2/2. The table is printed at the end, and after Ctrl-C. Sets of
+more than 5,000 rows have their first 5 splits only.
 
 The recipe: the log evidence chooses variances and noise of the network's Gaussian process (NNGP),
 which then stay; the Gram matrices of the deep kernel machine are learned for nu 100, 10 and 1 in
