@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Num
 
 from widthwise.finite.deep_linear.chain import WishartChain
 from widthwise.finite.deep_linear.draws import Draws
+from widthwise.finite.deep_linear.filters import Filter
 from widthwise.finite.deep_linear.kernels import KernelMixture
 from widthwise.run import Prediction
 from widthwise.solve.given import Widths, given_channels, given_noise, given_shape, given_targets
@@ -115,7 +116,7 @@ def convolution_mixture(
     size, rows = taps.shape[1], np.shape(local)[-1] if np.ndim(local) == 4 else 1
     local = given_shape("local", local, (size, size, rows, rows))
     targets = given_targets(targets, rows, f"local kernels {local.shape}")
-    average = functools.partial(_average, taps)
+    average = Filter(taps, 1, 1 / len(taps)).read  # covariances of what a filter's taps read
     each = given_channels(channels)
     chain = WishartChain(np.eye(size) / size, each[::-1], (average,) * (len(each) - 1))
     mixture = KernelMixture.of(
@@ -157,11 +158,3 @@ def _taps(
             along = np.stack([np.roll(np.eye(size), offset, axis=1) for offset in offsets])
         taps = np.stack([np.kron(first, second) for first in taps for second in along])
     return taps
-
-
-def _average(taps: np.ndarray, matrices: np.ndarray) -> np.ndarray:
-    """(1 / M) sum_m T_m^T V T_m of some V: covariances of what a filter's taps read."""
-    found = np.zeros_like(matrices)
-    for tap in taps:
-        found += tap.T @ matrices @ tap
-    return found / len(taps)
