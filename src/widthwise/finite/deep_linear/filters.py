@@ -10,7 +10,7 @@ from widthwise.finite.deep_linear.chain import WishartChain
 from widthwise.finite.instance import FiniteNetwork
 from widthwise.network.conv import Conv, ConvTranspose, reads
 from widthwise.network.dense import Dense, Readout
-from widthwise.network.layer import Identity
+from widthwise.network.layer import AbstractLayer, Identity
 from widthwise.network.pool import (
     AbstractLinear,
     Flatten,
@@ -56,6 +56,8 @@ def filters_of(net: FiniteNetwork) -> tuple[Filter, ...] | None:
     The first one's inputs are the positions of the data.
     """
     layers, numbers = net.network.sequence, net.network.in_sequence(net.numbers)
+    if not all(map(_is_linear, layers)):
+        return None
     shape = net.n_inputs[:-1] if isinstance(net.n_inputs, tuple) else ()
     if isinstance(layers[0], Unflatten):
         shape, layers, numbers = layers[0].shape, layers[1:], numbers[1:]
@@ -75,8 +77,6 @@ def filters_of(net: FiniteNetwork) -> tuple[Filter, ...] | None:
         elif isinstance(layer, Flatten):
             flat = True
         elif isinstance(layer, AFFINE):
-            if not float(layer.bias_variance) == 0:  # type: ignore[arg-type]
-                return None
             if flat:
                 taps, shape, flat = eye[:, None], (), False
             elif isinstance(layer, Conv | ConvTranspose):
@@ -90,9 +90,13 @@ def filters_of(net: FiniteNetwork) -> tuple[Filter, ...] | None:
             weight = own.weight
             variance = float(weight.std * weight.multiplier) ** 2
             found.append(Filter(taps, weight.shape[-1], variance))
-        elif not isinstance(layer, Identity):
-            return None
     return tuple(found) if len(found) > 1 else None
+
+
+def _is_linear(layer: AbstractLayer) -> bool:
+    if isinstance(layer, AFFINE):
+        return float(layer.bias_variance) == 0  # type: ignore[arg-type]
+    return isinstance(layer, (*POOLS, Flatten, Identity, Unflatten))
 
 
 def _applied(function, eye: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

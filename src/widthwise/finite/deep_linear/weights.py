@@ -1,5 +1,6 @@
 """Weights of a linear convolutional network, drawn from its posterior one by one."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -40,13 +41,12 @@ def drawn_weights(
     *hidden, _ = filters
     read = _turned(matrices[0], hidden[-1].channels, rng)  # (i, k), of the last hidden layer
     found = []
-    for layer, below in zip(hidden[:0:-1], matrices[1:], strict=True):
-        channels = hidden[len(hidden) - len(found) - 2].channels
-        after = _turned(below, channels, rng)
+    for (layer, below), matrix in zip(itertools.pairwise(hidden[::-1]), matrices[1:], strict=True):
+        after = _turned(matrix, below.channels, rng)
         design = _design(layer, read)  # (j, M k)
-        weights = rng.standard_normal((design.shape[1], channels))
+        weights = rng.standard_normal((design.shape[1], below.channels))
         weights += np.linalg.pinv(design) @ (after - design @ weights)
-        found.append(weights.reshape(len(layer.taps), -1, channels).swapaxes(1, 2))
+        found.append(weights.reshape(len(layer.taps), -1, below.channels).swapaxes(1, 2))
         read = after
     first = hidden[0]
     design = np.einsum("njc,jw->ncw", x, _design(first, read)).reshape(len(x), -1)  # (n, c M k)
