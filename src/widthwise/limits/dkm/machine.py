@@ -38,11 +38,10 @@ from widthwise.limits.dkm.layers import (
 )
 from widthwise.limits.dkm.learned import TOLERANCE, DeepKernelState, Learned, learn
 from widthwise.limits.dkm.minimise import HISTORY
-from widthwise.limits.evidence import best_variances
+from widthwise.limits.dkm.prior import chosen_for_nngp
 from widthwise.limits.inducing import all_rows, check_points, points_of, settle
 from widthwise.limits.inducing import refusal_of as refusal_of_settings
-from widthwise.limits.nngp import CHOSE, trajectory_of
-from widthwise.limits.noise import best_noise
+from widthwise.limits.nngp import trajectory_of
 from widthwise.limits.shared import shared_kernels
 from widthwise.memory import check_free
 from widthwise.network.begin import readers
@@ -199,20 +198,9 @@ class DeepKernelMachine(AbstractLimit):
             found = settle(self.network, x, y, count=count, learner=learner, scaling=prior)
             scale = float(np.mean(np.sum(found.prior.lower**2, axis=1)))
             return _Settled(found.network, found.noise, scale, found.points, found.notes)
-        network, noise, chose = self.network, learner.noise, CHOSE[learner.criterion]
-        notes = all_rows(learner, problem)
-        if learner.tune:
-            network, noise = best_variances(
-                network, x, y, scaling=prior, kernel="nngp", noise=noise,
-                criterion=learner.criterion,
-            )  # fmt: skip
-            notes.append(f"{chose} noise {noise:.3g} and the network {network!r} for the NNGP.")
-        kernel = shared_kernels(network, x, scaling=prior).nngp
-        if noise is None:
-            noise, _ = best_noise(kernel, y, learner.criterion)
-            notes.append(f"{chose} a noise variance of {noise:.3g} for the NNGP.")
-        scale = float(np.mean(np.diagonal(kernel)))
-        return _Settled(network, float(noise), scale, None, tuple(notes))
+        network, noise, notes = chosen_for_nngp(self.network, x, y, learner=learner, scaling=prior)
+        scale = float(np.mean(np.diagonal(shared_kernels(network, x, scaling=prior).nngp)))
+        return _Settled(network, noise, scale, None, (*all_rows(learner, problem), *notes))
 
 
 class _Settled(NamedTuple):

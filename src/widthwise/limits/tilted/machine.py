@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from widthwise.kernels import KernelMatrices
 from widthwise.kernels.matrix import layer_kernels
 from widthwise.kernels.rules import padded
 from widthwise.learner import AbstractLearner, Posterior
@@ -32,10 +31,8 @@ from widthwise.limits.dkm.layers import (
     gram_layers,
     is_linear,
 )
-from widthwise.limits.evidence import best_variances
-from widthwise.limits.nngp import CHOSE, trajectory_of
-from widthwise.limits.noise import best_noise
-from widthwise.limits.shared import shared_kernels
+from widthwise.limits.dkm.prior import chosen_for_nngp
+from widthwise.limits.nngp import trajectory_of
 from widthwise.limits.tilted.extend import Extension, Known, check_variances, extend
 from widthwise.limits.tilted.law import on_grid
 from widthwise.limits.tilted.saddle import Hidden, Posed
@@ -121,8 +118,11 @@ class TiltedPosterior(AbstractLimit):
     def prepare(self, problem: Problem, *, order: int, logs: int) -> AbstractPrepared:
         """Chooses what is not given."""
         self.check(problem)
-        network, noise, notes = _chosen(self, problem)
-        return _Prepared(self, network, noise, problem, notes)
+        network, noise, notes = chosen_for_nngp(
+            self.network, problem.x_train, problem.y_train, learner=self.learner,
+            scaling=as_drawn(self.scaling),
+        )  # fmt: skip
+        return _Prepared(self, network, noise, problem, tuple(notes))
 
 
 def _refusal_of(network: AbstractLayer) -> str | None:
@@ -172,28 +172,6 @@ def _nus(learner: Posterior, layers: tuple[GramLayer, ...]) -> tuple[float, ...]
             "At nu 0 the prior weighs nothing and the law of a unit has no form: give nu over 0."
         )
     return tuple(float(nu * layer.times) for nu, layer in zip(given, layers, strict=False))
-
-
-def _chosen(
-    limit: TiltedPosterior, problem: Problem
-) -> tuple[AbstractLayer, float, tuple[str, ...]]:
-    """The network and the noise, chosen for the NNGP where they are not given, and notes."""
-    x, y, learner, prior = (
-        problem.x_train, problem.y_train, limit.learner, as_drawn(limit.scaling)
-    )  # fmt: skip
-    network, noise, chose = limit.network, learner.noise, CHOSE[learner.criterion]
-    if learner.tune:
-        network, noise = best_variances(
-            network, x, y, scaling=prior, kernel="nngp", noise=noise, criterion=learner.criterion
-        )
-        said = f"{chose} noise {noise:.3g} and the network {network!r} for the NNGP."
-        return network, float(noise), (said,)
-    if noise is not None:
-        return network, float(noise), ()
-    kernel = shared_kernels(network, x, scaling=prior)
-    assert isinstance(kernel, KernelMatrices)
-    noise, _ = best_noise(kernel.nngp, y, learner.criterion)
-    return network, float(noise), (f"{chose} a noise variance of {noise:.3g} for the NNGP.",)
 
 
 def _told(hidden: tuple[Hidden, ...], saddle: Saddle, factor: Factor) -> list[str]:
